@@ -1,0 +1,1 @@
+"""Event contracts: the only words services share. One module per topic."""

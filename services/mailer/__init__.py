@@ -1,0 +1,1 @@
+"""Consumer: mails to users, each decided on once."""

@@ -1,0 +1,1 @@
+"""Consumer: outdates cached profiles by version."""

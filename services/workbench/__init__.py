@@ -1,0 +1,1 @@
+"""What a developer runs on a laptop: the parts a service needs, demo, comparison and benchmarks."""

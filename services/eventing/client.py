@@ -1,0 +1,144 @@
+"""The client port: all that the consumer runtime asks of Kafka, over aiokafka 0.14.
+
+No deserializers (one bad record would discard healthy ones of other partitions), no `pause` (it throws away
+what was fetched), no commit without offsets, no cancelled poll, every wait bounded.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Literal
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from eventing.event import Record
+from eventing.lanes import Place
+from eventing.settings import Settings
+
+NOWHERE = TopicPartition("__eventing_nowhere", 0)  # never assigned: polling it keeps the member alive and buffers whole
+
+Listener = Callable[[list[Place]], Awaitable[None]]
+
+
+class KafkaClient:
+    """One member of a consumer group."""
+
+    def __init__(self, settings: Settings, group: str, *, on_assigned: Listener, on_revoked: Listener) -> None:
+        """Describe the member.
+
+        Args:
+            settings: broker, timeouts.
+            group: the consumer group.
+            on_assigned: awaited with the new partitions; none of them has a position yet.
+            on_revoked: awaited before partitions go to others; must not raise.
+        """
+        self._timeout = settings.kafka_request_timeout
+        self._listener = _Listener(on_assigned, on_revoked)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap,
+            client_id=settings.kafka_client_id or settings.service,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            session_timeout_ms=int(settings.consumer_session_timeout * 1000),
+            heartbeat_interval_ms=int(settings.consumer_session_timeout * 1000 / 4),
+            # The whole group waits for the slowest drain; the broker must not give up on us meanwhile.
+            rebalance_timeout_ms=int((settings.consumer_drain_timeout + 45) * 1000),
+            max_poll_interval_ms=300_000,
+            request_timeout_ms=int(settings.kafka_request_timeout * 1000),
+            fetch_max_wait_ms=500,
+            metadata_max_age_ms=30_000,
+        )
+
+    async def start(self, topics: Iterable[str]) -> None:
+        """Connect and join the group.
+
+        Raises:
+            KafkaError: no broker answered.
+        """
+        await asyncio.wait_for(self._consumer.start(), self._timeout)
+        self._consumer.subscribe(list(topics), listener=self._listener)
+
+    async def stop(self) -> None:
+        """Leave the group and close; bounded. Nothing is committed and no listener is called."""
+        try:
+            await asyncio.wait_for(self._consumer.stop(), self._timeout)
+        except (TimeoutError, KafkaError, OSError):
+            await asyncio.wait_for(self._consumer._client.close(), self._timeout)  # noqa: SLF001  # stop() hangs without a broker
+
+    @property
+    def broken(self) -> bool:
+        """True when the client's own task has ended: it will never join again and must be replaced."""
+        return bool(self._consumer._coordinator._coordination_task.done())  # noqa: SLF001  # nothing public tells
+
+    @property
+    def rejoining(self) -> bool:
+        """True while the group is being rebalanced: polls return nothing until it is over."""
+        return bool(self._consumer._subscription.reassignment_in_progress)  # noqa: SLF001  # nothing public tells
+
+    async def poll(self, places: Sequence[Place], *, limit: int, seconds: float) -> dict[Place, Sequence[Record]]:
+        """Return new records of `places`, at most `limit`; with no places, only stay alive.
+
+        Raises:
+            Exception: whatever a record or the group did to the client; positions are unreliable afterwards
+                and have to be set again with `seek`.
+        """
+        asked = [TopicPartition(*place) for place in places] or [NOWHERE]
+        found = await self._consumer.getmany(*asked, timeout_ms=int(seconds * 1000), max_records=limit)
+        return {(tp.topic, tp.partition): records for tp, records in found.items()}
+
+    async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, int]:
+        """Return where to begin each partition: its committed offset, else its first or last one by policy.
+
+        A committed offset that has expired is raised to the first that still exists.
+        """
+        asked = [TopicPartition(*place) for place in places]
+        found: dict[TopicPartition, int] = {}
+        async with asyncio.timeout(self._timeout):
+            committed = await self._consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001  # one request for all; the public call makes one each
+            first = await self._consumer.beginning_offsets(asked)
+            last = await self._consumer.end_offsets(asked)
+        for tp in asked:
+            known = committed[tp].offset if tp in committed else -1
+            begin = first[tp] if policy == "earliest" else last[tp]
+            found[tp] = max(known, first[tp]) if known >= 0 else begin
+        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
+    def seek(self, place: Place, offset: int) -> None:
+        """Continue a partition at `offset`; ignored when it is no longer ours."""
+        tp = TopicPartition(*place)
+        if tp in self._consumer.assignment():
+            self._consumer.seek(tp, offset)
+
+    async def commit(self, offsets: dict[Place, int]) -> None:
+        """Commit explicit offsets.
+
+        Raises:
+            KafkaError: refused (`CommitFailedError`: the group has moved on), or not answered in time.
+        """
+        async with asyncio.timeout(5.0):
+            await self._consumer.commit({TopicPartition(*place): offset for place, offset in offsets.items()})
+
+    def end(self, place: Place) -> int | None:
+        """Return the last stable offset of a partition, None before the first fetch."""
+        tp = TopicPartition(*place)
+        if tp not in self._consumer.assignment():
+            return None
+        end: int | None = self._consumer.last_stable_offset(tp)
+        return end
+
+    def missing(self, topics: Iterable[str]) -> list[str]:
+        """Return those of `topics` that the cluster does not have, as far as is known now."""
+        return [topic for topic in topics if not self._consumer.partitions_for_topic(topic)]
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    def __init__(self, on_assigned: Listener, on_revoked: Listener) -> None:
+        self._on_assigned, self._on_revoked = on_assigned, on_revoked
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._on_revoked([(tp.topic, tp.partition) for tp in revoked])
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._on_assigned([(tp.topic, tp.partition) for tp in assigned])

@@ -1,0 +1,117 @@
+"""Dead letters: the record as it came, with why it could not be handled, in `<topic>.<group>.dlq`."""
+
+import hashlib
+import traceback
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from eventing import headers, tracing
+from eventing.errors import SendFailed
+from eventing.event import Event, Record
+from eventing.lanes import Entry
+from eventing.outcome import Outcome
+from eventing.producer import Producer
+
+MAX_MESSAGE = 1024  # bytes of the error's message
+MAX_STACK = 4096  # bytes of its traceback, the innermost part
+
+
+def topic_of(topic: str, group: str) -> str:
+    """Return the dead-letter topic of a group's subscription."""
+    return f"{topic}.{group}.dlq"
+
+
+def redrive_topic_of(topic: str, group: str) -> str:
+    """Return the topic through which dead letters come back to this group alone."""
+    return f"{topic}.{group}.redrive"
+
+
+class DeadLetters:
+    """Writes the dead letters of one group."""
+
+    def __init__(self, producer: Producer, group: str) -> None:
+        self._producer = producer
+        self._group = group
+
+    async def write(self, entry: Entry, event: Event | None, outcome: Outcome) -> None:
+        """Write one dead letter: key and value untouched, headers kept, ours added; same partition.
+
+        Raises:
+            SendFailed: it is not written, and the record must not be passed over.
+        """
+        topic, partition, offset = _origin(entry.record, event)
+        target = topic_of(topic, self._group)
+        known = _why(entry, event, outcome, self._group)
+        event_id = event.id if event else f"{topic}-{partition}-{offset}"
+        with tracing.dead_lettered(target, event_id, self._group, known[headers.ERROR_TYPE].decode()) as hop:
+            known |= {name: value.encode() for name, value in hop.items()}
+            await self._send(target, partition, entry.record, known)
+
+    async def _send(self, target: str, partition: int, record: Record, known: dict[str, bytes]) -> None:
+        everything = headers.replace(list(record.headers), known)
+        try:
+            await self._producer.send(target, record.value, key=record.key, headers=everything, partition=partition)
+        except SendFailed as error:
+            if error.reason not in _TOO_LARGE:
+                raise
+            await self._without_body(target, partition, record, known)
+
+    async def _without_body(self, target: str, partition: int, record: Record, known: dict[str, bytes]) -> None:
+        """Too large with our headers: the origin headers point to the bytes, which stay in the source topic."""
+        known = known | {
+            headers.DISPOSITION: known[headers.DISPOSITION] + b",pointer-only",
+            headers.ERROR_STACK: b"",
+        }
+        await self._producer.send(target, b"", key=record.key, headers=list(known.items()), partition=partition)
+
+
+_TOO_LARGE = ("MessageSizeTooLargeError", "RecordListTooLargeError")
+
+
+def _origin(record: Record, event: Event | None) -> tuple[str, int, int]:
+    """Return where the record first was; one that was redriven remembers it."""
+    if event is not None:
+        return event.topic, event.partition, event.offset
+    topic = headers.first(list(record.headers), headers.ORIGIN_TOPIC)
+    partition = headers.first(list(record.headers), headers.ORIGIN_PARTITION)
+    offset = headers.first(list(record.headers), headers.ORIGIN_OFFSET)
+    if topic and partition and offset and partition.isdigit() and offset.isdigit():
+        return topic.decode(errors="replace"), int(partition), int(offset)
+    return record.topic, record.partition, record.offset
+
+
+def _why(entry: Entry, event: Event | None, outcome: Outcome, group: str) -> dict[str, bytes]:
+    topic, partition, offset = _origin(entry.record, event)
+    now = datetime.now(UTC)
+    first = datetime.fromtimestamp(entry.first_failed, UTC) if entry.first_failed else now
+    error = outcome.error or RuntimeError("no error was given")
+    known = {
+        headers.DLQ_ID: hashlib.sha256(f"{group}/{topic}/{partition}/{offset}".encode()).hexdigest()[:32],
+        headers.ORIGIN_TOPIC: topic,
+        headers.ORIGIN_PARTITION: str(partition),
+        headers.ORIGIN_OFFSET: str(offset),
+        headers.ORIGIN_TIMESTAMP: str(_timestamp(entry.record)),
+        headers.GROUP: group,
+        headers.DISPOSITION: outcome.disposition,
+        headers.ATTEMPT: str(entry.attempt),
+        headers.ERROR_TYPE: type(error).__name__,
+        headers.ERROR_MESSAGE: _cut(str(error), MAX_MESSAGE),
+        headers.ERROR_STACK: _cut("".join(traceback.format_exception(error))[-MAX_STACK:], MAX_STACK),
+        headers.FIRST_FAILED_AT: first.isoformat(),
+        headers.LAST_FAILED_AT: now.isoformat(),
+        headers.HANDLER_VERSION: version("evenkeel"),
+    }
+    if event is not None:
+        known[headers.ID] = event.id  # a record without one keeps what was derived, through any redrive
+        if event.origin is None and event.hop:
+            known[headers.ORIGIN_TRACEPARENT] = event.hop
+    return {name: value.encode() for name, value in known.items()}
+
+
+def _timestamp(record: Record) -> int:
+    known = headers.first(list(record.headers), headers.ORIGIN_TIMESTAMP)
+    return int(known) if known and known.isdigit() else record.timestamp
+
+
+def _cut(text: str, limit: int) -> str:
+    return text.encode()[:limit].decode(errors="ignore")

@@ -1,0 +1,149 @@
+"""Kafka → lanes: poll what there is room for, and get past what the client cannot even return.
+
+After any exception of a poll the client's positions mean nothing (it may have dropped healthy records of other
+partitions), so every partition is set back to our own. A record that breaks the client again and again is found
+by polling its partition alone, one record at a time, and is dead-lettered as a pointer: its bytes never reach us.
+"""
+
+import time
+from dataclasses import dataclass
+
+import structlog
+from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError, RecordTooLargeError
+
+from eventing.client import KafkaClient
+from eventing.consumer import Consumer
+from eventing.event import Record
+from eventing.lanes import Lanes, Place
+from eventing.metrics import CONSUMED, LOST_RANGE
+from eventing.settings import Settings
+
+POLL = 0.2  # seconds a poll waits for records
+FAILURES = 3  # polls that fail at one offset before its record counts as unreadable
+UNREADABLE = (UnicodeDecodeError, CorruptRecordException, RecordTooLargeError, ValueError, IndexError)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a record the client cannot return: its place is known, its bytes stay in the source topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    timestamp: int = 0
+    key: None = None
+    value: bytes = b""
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Intake:
+    """The polling side of one member."""
+
+    def __init__(self, client: KafkaClient, lanes: Lanes, consumer: Consumer, settings: Settings) -> None:
+        self._client = client
+        self._lanes = lanes
+        self._consumer = consumer
+        self._settings = settings
+        self._unplaced: set[Place] = set()
+        self._suspects: dict[Place, int] = {}  # partitions polled alone, and how often their next record failed
+        self.polled = time.monotonic()
+        self.error: str | None = None
+
+    def assigned(self, places: list[Place]) -> None:
+        """Note new partitions; they are given a position before the next poll."""
+        self._unplaced = set(places)
+        self._suspects.clear()
+
+    def revoked(self) -> None:
+        """Forget partitions that had no position yet."""
+        self._unplaced.clear()
+
+    async def step(self) -> int:
+        """Poll once and queue what came; returns how many records."""
+        try:
+            if self._unplaced:
+                await self._place()
+            delivered = await (self._careful() if self._suspects else self._poll(None))
+            self.error = None
+        except Exception as error:  # the client raises what a record contains; see the module's text
+            self._failed(error)
+            delivered = 0
+        self.polled = time.monotonic()
+        return delivered
+
+    async def _place(self) -> None:
+        places = sorted(self._unplaced)
+        for place, offset in (await self._client.starts(places, self._consumer.start)).items():
+            if place in self._unplaced:  # not revoked while we asked
+                self._client.seek(place, offset)
+                self._lanes.open(place, offset)
+                self._unplaced.discard(place)
+
+    async def _poll(self, only: Place | None) -> int:
+        ready = self._lanes.admit(self._settings.consumer_max_records, self._settings.consumer_max_bytes)
+        asked = ready if only is None else [only] if only in ready else []
+        room = 1 if only else max(1, self._settings.consumer_max_records - self._lanes.records)
+        found = await self._client.poll(asked, limit=room, seconds=POLL if only is None else 0.05)
+        return sum(self._deliver(place, list(records)) for place, records in found.items())
+
+    def _deliver(self, place: Place, records: list[Record]) -> int:
+        CONSUMED.labels(place[0], self._consumer.group).inc(len(records))
+        return self._lanes.deliver(place, records)
+
+    async def _careful(self) -> int:
+        """Poll each suspected partition alone; the healthy ones together, so that they flow on."""
+        delivered = 0
+        for place in list(self._suspects):
+            if place not in self._lanes.partitions:
+                del self._suspects[place]
+                continue
+            try:
+                got = await self._poll(place)
+            except UNREADABLE as error:
+                self._suspect(place, error)
+            else:
+                if got:  # it is past the place where it failed
+                    del self._suspects[place]
+                delivered += got
+        return delivered
+
+    def _suspect(self, place: Place, error: Exception) -> None:
+        """Count a failure at a partition's next record; after some, queue a stand-in and step over it."""
+        partition = self._lanes.partitions[place]
+        self._suspects[place] += 1
+        if self._suspects[place] >= FAILURES:
+            reason = f"the client cannot read this record: {type(error).__name__}: {error}"
+            log.error(
+                "record_unreadable",
+                topic=place[0],
+                partition=place[1],
+                offset=partition.position,
+                reason=reason,
+            )
+            self._lanes.deliver(place, [Unreadable(*place, partition.position, reason)])
+            self._suspects[place] = 0
+        self._client.seek(place, partition.position)
+
+    def _failed(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        if self.error is None:
+            log.warning("poll_failed", group=self._consumer.group, reason=reason)
+        self.error = reason
+        if isinstance(error, OffsetOutOfRangeError):
+            self._lost(error)
+        elif isinstance(error, UNREADABLE) or not isinstance(error, (KafkaError, OSError, TimeoutError)):
+            self._suspects = dict.fromkeys(self._lanes.partitions, 0)
+        for place, partition in self._lanes.partitions.items():
+            self._client.seek(place, partition.position)
+
+    def _lost(self, error: OffsetOutOfRangeError) -> None:
+        """Records expired before we read them: begin again where the partition does, and say so loudly."""
+        for tp in error.args[0]:
+            place = (tp.topic, tp.partition)
+            LOST_RANGE.labels(tp.topic, self._consumer.group).inc()
+            log.error("offset_out_of_range", topic=tp.topic, partition=tp.partition, offset=error.args[0][tp])
+            self._lanes.close(place)
+            self._unplaced.add(place)

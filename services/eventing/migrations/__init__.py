@@ -1,0 +1,1 @@
+"""The library's own migrations, and the Alembic environment every service shares."""

@@ -1,0 +1,1 @@
+"""Expand only: the previous release must run on the new tables."""

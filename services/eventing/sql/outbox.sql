@@ -1,0 +1,67 @@
+-- add --
+-- Write one event beside the state it belongs to. The version row comes first: its lock makes the order of `seq`
+-- the order of commits per aggregate, and it gives the transaction its id before `seq` is drawn. No row comes back
+-- when the caller's own version is not newer than the last one.
+WITH version AS (
+    INSERT INTO eventing.aggregate_version AS v (aggregatetype, aggregateid, version)
+    VALUES ($2, $3, coalesce($4::bigint, 1))
+    ON CONFLICT (aggregatetype, aggregateid) DO UPDATE SET version = coalesce($4::bigint, v.version + 1)
+    WHERE $4::bigint IS NULL OR v.version < $4::bigint
+    RETURNING v.version
+)
+INSERT INTO eventing.outbox (id, aggregatetype, aggregateid, aggregateversion, bucket, topic, type, source, payload,
+    dataschema, correlationid, causationid, expirytime, traceparent, tracestate)
+SELECT $1, $2, $3, version.version, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 FROM version
+RETURNING aggregateversion
+
+-- hint --
+-- Wake the relays; sent after the commit and outside of the writer's transaction, since NOTIFY inside takes a lock
+-- that every committing transaction of the database would queue for.
+SELECT pg_notify('eventing_outbox', '')
+
+-- read --
+-- The first rows of each bucket, oldest first; LATERAL keeps it an index probe per bucket whatever the table holds.
+SELECT o.bucket, o.seq, o.id, o.aggregatetype, o.aggregateid, o.aggregateversion, o.topic, o.type, o.source, o.payload,
+    o.dataschema, o.correlationid, o.causationid, o.expirytime, o.traceparent, o.tracestate, o.created_at
+FROM unnest($1::smallint[]) AS mine (bucket)
+CROSS JOIN LATERAL (
+    SELECT * FROM eventing.outbox WHERE outbox.bucket = mine.bucket ORDER BY outbox.seq LIMIT $2
+) AS o
+ORDER BY o.seq
+
+-- delete --
+-- Forget rows the broker has acknowledged.
+DELETE FROM eventing.outbox AS o USING unnest($1::smallint[], $2::bigint[]) AS acked (bucket, seq)
+WHERE o.bucket = acked.bucket AND o.seq = acked.seq
+
+-- blocked_keys --
+-- Keys whose events wait for a person, in our buckets.
+SELECT aggregatetype, aggregateid FROM eventing.outbox_blocked_key WHERE bucket = ANY ($1::smallint[])
+
+-- block --
+-- Stop one key: its later events queue behind the refused one.
+INSERT INTO eventing.outbox_blocked_key (aggregatetype, aggregateid, bucket, reason) VALUES ($1, $2, $3, $4)
+ON CONFLICT (aggregatetype, aggregateid) DO NOTHING
+
+-- lock_key --
+-- Is this key still blocked? The lock keeps a repair from unblocking it while its rows move.
+SELECT true FROM eventing.outbox_blocked_key WHERE aggregatetype = $1 AND aggregateid = $2 FOR UPDATE
+
+-- park --
+-- Move rows of a blocked key aside, so that they neither fill a read nor are met again.
+WITH moved AS (
+    DELETE FROM eventing.outbox AS o USING unnest($1::smallint[], $2::bigint[]) AS met (bucket, seq)
+    WHERE o.bucket = met.bucket AND o.seq = met.seq RETURNING o.*
+)
+INSERT INTO eventing.outbox_blocked OVERRIDING SYSTEM VALUE SELECT * FROM moved
+
+-- state --
+-- What the gauges show: rows waiting, the age of the oldest in seconds, blocked keys, unowned buckets, the oldest
+-- transaction in seconds.
+SELECT
+    (SELECT count(*) FROM eventing.outbox) AS pending,
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - min(created_at)) FROM eventing.outbox), 0)::float8 AS oldest,
+    (SELECT count(*) FROM eventing.outbox_blocked_key) AS blocked,
+    (SELECT count(*) FROM eventing.outbox_lease WHERE owner IS NULL OR expires_at < clock_timestamp()) AS unowned,
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - min(xact_start)) FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_xid IS NOT NULL), 0)::float8 AS oldest_transaction
