@@ -8,10 +8,12 @@ from importlib.metadata import version
 from eventing import headers, tracing
 from eventing.errors import SendFailed
 from eventing.event import Event, Record
+from eventing.intake import Unreadable
 from eventing.lanes import Entry
 from eventing.outcome import Outcome
 from eventing.producer import Producer
 
+POINTER = ",pointer-only"  # the letter has no body: its origin headers say where the bytes are
 MAX_MESSAGE = 1024  # bytes of the error's message
 MAX_STACK = 4096  # bytes of its traceback, the innermost part
 
@@ -59,7 +61,7 @@ class DeadLetters:
     async def _without_body(self, target: str, partition: int, record: Record, known: dict[str, bytes]) -> None:
         """Too large with our headers: the origin headers point to the bytes, which stay in the source topic."""
         known = known | {
-            headers.DISPOSITION: known[headers.DISPOSITION] + b",pointer-only",
+            headers.DISPOSITION: known[headers.DISPOSITION] + POINTER.encode(),
             headers.ERROR_STACK: b"",
         }
         await self._producer.send(target, b"", key=record.key, headers=list(known.items()), partition=partition)
@@ -92,7 +94,7 @@ def _why(entry: Entry, event: Event | None, outcome: Outcome, group: str) -> dic
         headers.ORIGIN_OFFSET: str(offset),
         headers.ORIGIN_TIMESTAMP: str(_timestamp(entry.record)),
         headers.GROUP: group,
-        headers.DISPOSITION: outcome.disposition,
+        headers.DISPOSITION: outcome.disposition + (POINTER if isinstance(entry.record, Unreadable) else ""),
         headers.ATTEMPT: str(entry.attempt),
         headers.ERROR_TYPE: type(error).__name__,
         headers.ERROR_MESSAGE: _cut(str(error), MAX_MESSAGE),

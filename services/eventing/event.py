@@ -72,7 +72,7 @@ class Event:
         """
         try:
             return json.loads(self.data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadRecord(f"the body is not JSON: {error}") from None
 
     @property
@@ -121,7 +121,7 @@ def _bare(record: Record, at: dict[str, str], body: bytes) -> Event:
     """Read a foreign record: type from `action`, id from its place (which a redriven copy remembers)."""
     try:
         data = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRecord(f"the body is not JSON: {error}") from None
     if not isinstance(data, dict) or not isinstance(data.get("action"), str):
         raise BadRecord("the body has no 'action' and the record has no CloudEvents headers: its type is unknown")

@@ -6,10 +6,17 @@ by polling its partition alone, one record at a time, and is dead-lettered as a 
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError, RecordTooLargeError
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RecordTooLargeError,
+)
 
 from eventing.client import KafkaClient
 from eventing.consumer import Consumer
@@ -19,6 +26,7 @@ from eventing.metrics import CONSUMED, LOST_RANGE
 from eventing.settings import Settings
 
 POLL = 0.2  # seconds a poll waits for records
+ALONE = 0.05  # the same, for a partition that is polled alone
 FAILURES = 3  # polls that fail at one offset before its record counts as unreadable
 UNREADABLE = (UnicodeDecodeError, CorruptRecordException, RecordTooLargeError, ValueError, IndexError)
 
@@ -48,6 +56,7 @@ class Intake:
         self._consumer = consumer
         self._settings = settings
         self._unplaced: set[Place] = set()
+        self._generation = 0  # of assignments
         self._suspects: dict[Place, int] = {}  # partitions polled alone, and how often their next record failed
         self.polled = time.monotonic()
         self.error: str | None = None
@@ -55,6 +64,7 @@ class Intake:
     def assigned(self, places: list[Place]) -> None:
         """Note new partitions; they are given a position before the next poll."""
         self._unplaced = set(places)
+        self._generation += 1
         self._suspects.clear()
 
     def revoked(self) -> None:
@@ -66,8 +76,10 @@ class Intake:
         try:
             if self._unplaced:
                 await self._place()
-            delivered = await (self._careful() if self._suspects else self._poll(None))
+            delivered = await self._poll(POLL if not self._suspects else 0.0) + await self._poll_suspects()
             self.error = None
+        except NoOffsetForPartitionError:
+            delivered = 0  # the client looked before we had placed the partition; nothing was lost
         except Exception as error:  # the client raises what a record contains; see the module's text
             self._failed(error)
             delivered = 0
@@ -75,44 +87,54 @@ class Intake:
         return delivered
 
     async def _place(self) -> None:
-        places = sorted(self._unplaced)
-        for place, offset in (await self._client.starts(places, self._consumer.start)).items():
-            if place in self._unplaced:  # not revoked while we asked
-                self._client.seek(place, offset)
-                self._lanes.open(place, offset)
+        generation, places = self._generation, sorted(self._unplaced)
+        starts = await self._client.starts(places, self._consumer.start)
+        if generation != self._generation:
+            return  # what we asked about has been given away meanwhile, and perhaps back: ask again
+        for place in places:
+            if place in self._unplaced:
+                self._client.seek(place, starts[place])
+                self._lanes.open(place, starts[place])
                 self._unplaced.discard(place)
 
-    async def _poll(self, only: Place | None) -> int:
-        ready = self._lanes.admit(self._settings.consumer_max_records, self._settings.consumer_max_bytes)
-        asked = ready if only is None else [only] if only in ready else []
-        room = 1 if only else max(1, self._settings.consumer_max_records - self._lanes.records)
-        found = await self._client.poll(asked, limit=room, seconds=POLL if only is None else 0.05)
-        return sum(self._deliver(place, list(records)) for place, records in found.items())
+    def _ready(self) -> list[Place]:
+        return self._lanes.admit(self._settings.consumer_max_records, self._settings.consumer_max_bytes)
 
-    def _deliver(self, place: Place, records: list[Record]) -> int:
+    async def _poll(self, seconds: float) -> int:
+        """Poll every partition that has room, but for suspects."""
+        places = [place for place in self._ready() if place not in self._suspects]
+        room = max(1, self._settings.consumer_max_records - self._lanes.records)
+        found = await self._client.poll(places, limit=room, seconds=seconds)
+        return sum(self._deliver(place, records) for place, records in found.items())
+
+    def _deliver(self, place: Place, records: Sequence[Record]) -> int:
         CONSUMED.labels(place[0], self._consumer.group).inc(len(records))
         return self._lanes.deliver(place, records)
 
-    async def _careful(self) -> int:
-        """Poll each suspected partition alone; the healthy ones together, so that they flow on."""
-        delivered = 0
-        for place in list(self._suspects):
-            if place not in self._lanes.partitions:
-                del self._suspects[place]
-                continue
+    async def _poll_suspects(self) -> int:
+        """Poll each suspect alone, a record at a time, until it is past the place where it failed."""
+        delivered, ready = 0, self._ready()
+        for place in [place for place in self._suspects if place in ready]:
             try:
-                got = await self._poll(place)
+                found = await self._client.poll([place], limit=1, seconds=ALONE)
             except UNREADABLE as error:
                 self._suspect(place, error)
-            else:
-                if got:  # it is past the place where it failed
-                    del self._suspects[place]
-                delivered += got
+                continue
+            got = self._deliver(place, found.get(place, ()))
+            delivered += got
+            if got or self._caught_up(place):
+                self._suspects.pop(place, None)
         return delivered
+
+    def _caught_up(self, place: Place) -> bool:
+        partition, end = self._lanes.partitions.get(place), self._client.end(place)
+        return partition is None or (end is not None and partition.position >= end)
 
     def _suspect(self, place: Place, error: Exception) -> None:
         """Count a failure at a partition's next record; after some, queue a stand-in and step over it."""
-        partition = self._lanes.partitions[place]
+        partition = self._lanes.partitions.get(place)
+        if partition is None or place not in self._suspects:
+            return  # given away while we polled
         self._suspects[place] += 1
         if self._suspects[place] >= FAILURES:
             reason = f"the client cannot read this record: {type(error).__name__}: {error}"

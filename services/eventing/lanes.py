@@ -185,12 +185,12 @@ class Lanes:
 
     def admit(self, max_records: int, max_bytes: int) -> list[Place]:
         """Return the partitions to poll: a full one comes back at half of its share."""
-        if self.records >= max_records or self.bytes >= max_bytes:
-            return []
         share = max(1, max_records // max(1, len(self.partitions)))
         for partition in self.partitions.values():
             held = len(partition.pending)
             partition.full = held >= share or (partition.full and held > share // 2)
+        if self.records >= max_records or self.bytes >= max_bytes:
+            return []
         return [place for place, partition in self.partitions.items() if not partition.full]
 
     def uncommitted(self) -> dict[Place, int]:

@@ -38,6 +38,7 @@ def configure() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings().log_level.upper())
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("aiokafka").setLevel(logging.ERROR)  # its warnings repeat what we log once, with the ids
     structlog.contextvars.bind_contextvars(service=settings().service)
 

@@ -49,6 +49,7 @@ class Fleet:
         self._stack = stack
         self._settings = dict(settings)
         self._ports: dict[str, int] = {}
+        self._ran: list[Process] = []
         self.processes: dict[str, Process] = {}
 
     @classmethod
@@ -96,7 +97,7 @@ class Fleet:
             "EVENTING_SERVICE": name.partition("@")[0],
             "EVENTING_KAFKA_BOOTSTRAP": stack.broker.bootstrap,
             "EVENTING_CACHE_URL": stack.valkey.url,
-            "EVENTING_HTTP_PORT": str(self._ports[name]),
+            "EVENTING_HTTP_PORT": str(self._ports.get(name, 0)),
             "EVENTING_LOG_FORMAT": "json",
             "OTEL_EXPORTER_OTLP_ENDPOINT": stack.spans.endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "500",
@@ -117,6 +118,18 @@ class Fleet:
     async def kill(self, *names: str) -> None:
         """End services at once: SIGKILL."""
         await asyncio.gather(*(self.processes[name].kill() for name in names))
+
+    async def run(self, argv: list[str]) -> str:
+        """Run a command to its end with the stack's settings; returns what it said.
+
+        Raises:
+            RuntimeError: it failed; its output is in the message.
+        """
+        process = await self._home.spawn(f"command-{len(self._ran)}", argv, env=self._environment("command", Role(())))
+        self._ran.append(process)
+        if await process.wait():
+            raise RuntimeError(f"{' '.join(argv[1:])} failed:\n{process.tail(40)}")
+        return process.tail(10_000)
 
     def url(self, name: str) -> str:
         """Return the base URL of a service's HTTP port: its API, or its probes and metrics."""

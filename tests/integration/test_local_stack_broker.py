@@ -20,9 +20,7 @@ async def produce(broker: Broker, topic: str, *values: bytes) -> None:
 
 
 async def consume(broker: Broker, topic: str, count: int, group: str | None = None) -> list[bytes]:
-    consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=broker.bootstrap, group_id=group, auto_offset_reset="earliest"
-    )
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=broker.bootstrap, group_id=group, auto_offset_reset="earliest")
     async with consumer, asyncio.timeout(30):
         return [(await consumer.getone()).value for _ in range(count)]
 

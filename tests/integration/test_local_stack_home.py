@@ -15,6 +15,9 @@ import pytest
 from workbench.guardian import MARK, census, family
 from workbench.home import Home
 
+# A test run in the background of a shell has its children ignore it.
+LISTEN_TO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
 TWO_CHILDREN = """
 import asyncio
 from workbench.home import Home
@@ -30,9 +33,7 @@ async def main():
 asyncio.run(main())
 """
 STACK = "from workbench.stack import main; main()"
-STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(600)"
-)
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(600)"
 
 
 class Program:
@@ -81,7 +82,7 @@ async def program() -> AsyncIterator[Callable]:
 
         async def start(code: str, **environment: str) -> Program:
             process = await create_subprocess_exec(
-                *(sys.executable, "-c", code),
+                *(sys.executable, "-c", LISTEN_TO_CTRL_C + code),
                 stdin=DEVNULL,
                 stdout=PIPE,
                 env={**os.environ, "TMPDIR": directory, **environment},
@@ -137,9 +138,7 @@ async def test_leaving_a_home_stops_the_children_last_one_first_and_deletes_it()
         children = [await home.spawn(name, ["sleep", "600"]) for name in ("first", "second")]
         order: list[str] = []
         for child in children:
-            asyncio.ensure_future(child.wait()).add_done_callback(
-                lambda _, name=child.name: order.append(name)
-            )
+            asyncio.ensure_future(child.wait()).add_done_callback(lambda _, name=child.name: order.append(name))
     assert order == ["second", "first"]
     assert [child.returncode for child in children] == [-signal.SIGTERM] * 2
     assert not home.path.exists()

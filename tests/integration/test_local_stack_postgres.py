@@ -52,9 +52,7 @@ async def test_a_stop_does_not_wait_for_sessions(own: Postgres):
 
 async def test_commits_are_durable_and_300_sessions_fit(postgres: Postgres):
     session = await asyncpg.connect(postgres.url())
-    settings = [
-        await session.fetchval(f"SHOW {name}") for name in ("fsync", "synchronous_commit", "max_connections")
-    ]
+    settings = [await session.fetchval(f"SHOW {name}") for name in ("fsync", "synchronous_commit", "max_connections")]
     await session.close()
     assert settings == ["on", "on", "300"]
 

@@ -37,7 +37,7 @@ class Run:
         self.home = home
         self._cleanup = cleanup
         script = [sys.executable, "-I", "-S", guardian.__file__, str(home)]
-        self.guardian = subprocess.Popen(  # noqa: S603 - our own script
+        self.guardian = subprocess.Popen(
             script, stdin=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
         )
         self._end_with_test(self.guardian)
@@ -48,7 +48,7 @@ class Run:
 
     def child(self, argv=ENDLESS, **environment: str) -> subprocess.Popen:
         """Start a child and wait until it runs and has set its signal handlers."""
-        child = subprocess.Popen(  # noqa: S603 - our own scripts
+        child = subprocess.Popen(
             argv, stdout=subprocess.PIPE, env={**os.environ, **environment}, start_new_session=True
         )
         assert child.stdout
