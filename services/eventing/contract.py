@@ -71,7 +71,7 @@ class Contract(BaseModel):
 
     def body(self) -> bytes:
         """Return the JSON body as it travels: camelCase, absent options left out."""
-        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+        return self.model_dump_json(by_alias=True, exclude_none=True, warnings=False).encode()  # parsed again in outbox.add
 
     @classmethod
     def parse(cls, body: bytes) -> "Contract":

@@ -152,8 +152,12 @@ class Broker:
             await admin.start()
             cluster = await admin.describe_cluster()
             # Another broker may sit on a port we were told to use, while ours is about to find out.
-            return bool(cluster["brokers"]) and cluster["cluster_id"] == self._cluster
-        except KafkaError:  # it listens, but has not registered yet
+            if cluster["cluster_id"] != self._cluster:
+                return False
+            # The first question makes the offsets topic; the first consumer would wait, and log an error.
+            await admin.find_coordinator("ready")
+            return True
+        except KafkaError:  # it listens, but has not registered yet, or has no offsets topic
             return False
         finally:
             await admin.close()

@@ -4,7 +4,6 @@ The cache is an optimisation and nothing else. An entry is made in the home of t
 one rename, so that concurrent runs, an interrupted run or a read-only disk never leave half an entry.
 """
 
-import asyncio
 import os
 import secrets
 import shutil
@@ -38,7 +37,8 @@ async def cached(home: Home, name: str, make: Callable[[Path], Awaitable[None]])
             fresh.mkdir()
             await make(fresh)
             (fresh / _COMPLETE).write_text(_contents(fresh))
-        return await asyncio.to_thread(_publish, home, fresh, entry)
+        # Not in a thread: one that still copies when the run is cancelled would fight with the clean-up.
+        return _publish(home, fresh, entry)
 
 
 def _publish(home: Home, fresh: Path, entry: Path) -> Path:

@@ -116,7 +116,7 @@ class Mailbox:
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - as above
         """Keep a mail."""
-        content = cast("bytes", envelope.content)
+        content = cast("bytes", envelope.content).replace(b"\r\n", b"\n")  # CRLF is the wire's
         mail = Mail(message_from_bytes(content, policy=default), tuple(envelope.rcpt_tos))
         self.messages.append(mail)
         async with self._arrived:

@@ -1,6 +1,5 @@
 """A PostgreSQL server with durable commits."""
 
-import asyncio
 import os
 import shutil
 import signal
@@ -112,9 +111,10 @@ class Postgres:
                 raise NotReadyError(f"PostgreSQL could not create its data directory:\n{child.tail()}")
 
         template = await cached(self._home, f"postgres-18-{_PACKAGE.version}", make)
-        await asyncio.to_thread(self._copy, template)
+        self._copy(template)
 
     def _copy(self, template: Path) -> None:
+        # Not in a thread: one that still copies when the run is cancelled would fight with the clean-up.
         shutil.copytree(template, self._data)
         self._data.chmod(0o700)
         self._own(self._data, *self._data.rglob("*"))

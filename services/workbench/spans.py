@@ -1,8 +1,8 @@
 """An OTLP/HTTP receiver that keeps the spans it is sent."""
 
 import asyncio
-import gzip
 import socket
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +25,9 @@ from starlette.routing import Route
 from workbench.ports import LOOPBACK, free_port
 
 _CAPACITY = 100_000
+
+# Window bits by which zlib tells gzip from deflate itself.
+_EITHER = 32 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ class SpanReceiver:
 
     async def _receive(self, request: Request) -> Response:
         body = await request.body()
-        if request.headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
+        if request.headers.get("content-encoding") in ("gzip", "deflate"):
+            body = zlib.decompress(body, wbits=_EITHER)
         self.spans.extend(_spans(ExportTraceServiceRequest.FromString(body)))
         async with self._arrived:
             self._arrived.notify_all()

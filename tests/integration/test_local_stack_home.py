@@ -14,6 +14,7 @@ import pytest
 
 from workbench.guardian import MARK, census, family
 from workbench.home import Home
+from workbench.process import Process
 
 # A test run in the background of a shell has its children ignore it.
 LISTEN_TO_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -137,8 +138,13 @@ async def test_leaving_a_home_stops_the_children_last_one_first_and_deletes_it()
     async with Home.open() as home:
         children = [await home.spawn(name, ["sleep", "600"]) for name in ("first", "second")]
         order: list[str] = []
-        for child in children:
-            asyncio.ensure_future(child.wait()).add_done_callback(lambda _, name=child.name: order.append(name))
+
+        async def note_end(child: Process) -> None:
+            await child.wait()
+            order.append(child.name)
+
+        ends = asyncio.gather(*map(note_end, children))
+    await ends
     assert order == ["second", "first"]
     assert [child.returncode for child in children] == [-signal.SIGTERM] * 2
     assert not home.path.exists()

@@ -27,7 +27,7 @@ def mail(number: int, to: str = "ada@example.com") -> EmailMessage:
 
 
 async def send(mailbox: Mailbox, *mails: EmailMessage) -> None:
-    client = aiosmtplib.SMTP("127.0.0.1", mailbox.port, timeout=10)
+    client = aiosmtplib.SMTP(hostname="127.0.0.1", port=mailbox.port, timeout=10)
     async with client:
         for each in mails:
             await client.send_message(each)
@@ -71,7 +71,7 @@ async def test_a_stopped_mailbox_refuses_connections_and_resumes_on_its_port(mai
 
 
 async def test_a_stop_drops_a_connection_in_use(mailbox: Mailbox):
-    client = aiosmtplib.SMTP("127.0.0.1", mailbox.port, timeout=10)
+    client = aiosmtplib.SMTP(hostname="127.0.0.1", port=mailbox.port, timeout=10)
     await client.connect()
     await mailbox.stop()
     with pytest.raises(aiosmtplib.SMTPServerDisconnected):
@@ -101,7 +101,13 @@ async def test_too_few_mails_are_reported_with_their_number(mailbox: Mailbox):
 
 
 async def test_thousands_of_mails_are_taken(mailbox: Mailbox):
-    await asyncio.gather(*(send(mailbox, *map(mail, range(start, 5000, 10))) for start in range(10)))
+    async def send_some(start: int) -> None:
+        async with aiosmtplib.SMTP(hostname="127.0.0.1", port=mailbox.port) as client:
+            for number in range(start, 5000, 10):
+                raw = f"From: us@example.com\r\nMessage-ID: <{number}@example.com>\r\n\r\nHello.\r\n"
+                await client.sendmail("us@example.com", [f"user-{number}@example.com"], raw)
+
+    await asyncio.gather(*map(send_some, range(10)))
     assert len(await mailbox.received(5000, timeout=1)) == 5000
     assert not mailbox.duplicates()
 

@@ -37,9 +37,7 @@ class Run:
         self.home = home
         self._cleanup = cleanup
         script = [sys.executable, "-I", "-S", guardian.__file__, str(home)]
-        self.guardian = subprocess.Popen(
-            script, stdin=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
-        )
+        self.guardian = subprocess.Popen(script, stdin=subprocess.PIPE, text=True, bufsize=1, start_new_session=True)
         self._end_with_test(self.guardian)
 
     def _end_with_test(self, process: subprocess.Popen) -> None:

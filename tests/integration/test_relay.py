@@ -1,0 +1,187 @@
+"""The relay on a real database and a real broker: nothing lost, order kept, a bad row stops its own key only."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from eventing import Contract, Database, outbox
+from eventing.errors import InvalidContract, StaleVersion
+from eventing.migrate import check, migrate
+from eventing.producer import Producer
+from eventing.relay import Relay
+from eventing.settings import Settings
+from workbench.records import read_topic
+from workbench.topics import ensure_topics
+
+
+class Noted(Contract, type="test.noted.v1", topic="placeholder", key="id"):
+    id: str
+    text: str = ""
+
+
+@pytest.fixture
+async def db(database):
+    url = await database()
+    await migrate(url)
+    async with Database(url, pool=40) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def topic(broker, topic_name, monkeypatch):
+    name = topic_name("noted")
+    await ensure_topics(broker.bootstrap, {name: 3})
+    monkeypatch.setattr(Noted, "topic", name)
+    return name
+
+
+@pytest.fixture
+def relaying(db, broker):
+    @asynccontextmanager
+    async def relaying(**changes):
+        stop = asyncio.Event()
+        options = {"lease": 2.0, "batch": 2000, "poll_max": 0.2} | changes
+        async with Producer(Settings(kafka_bootstrap=broker.bootstrap, kafka_request_timeout=5)) as producer:
+            relay = Relay(db, producer, **options)
+            running = asyncio.create_task(relay.run(stop))
+            try:
+                yield relay
+            finally:
+                stop.set()
+                await running
+
+    return relaying
+
+
+async def add(db, key, text="", **more):
+    async with db.transaction() as tx:
+        return await outbox.add(tx, Noted(id=key, text=text), **more)
+
+
+async def emptied(db, left=0):
+    async with asyncio.timeout(20):
+        while await db.fetch("SELECT FROM eventing.outbox OFFSET $1", left):
+            await asyncio.sleep(0.02)
+
+
+def versions(records, key):
+    return [int(dict(r.headers)["ce_aggregateversion"]) for r in records if r.key == key.encode()]
+
+
+async def test_every_event_arrives_in_the_order_of_its_key(db, topic, relaying, broker):
+    added = [await add(db, f"k{n % 7}") for n in range(70)]
+    async with relaying():
+        await emptied(db)
+    records = await read_topic(broker.bootstrap, topic)
+    assert {dict(r.headers)["ce_id"].decode() for r in records} == {str(a.id) for a in added}
+    assert all(versions(records, f"k{n}") == list(range(1, 11)) for n in range(7))
+
+
+async def test_a_rolled_back_transaction_publishes_nothing(db, topic, relaying, broker):
+    with pytest.raises(RuntimeError):
+        async with db.transaction() as tx:
+            await outbox.add(tx, Noted(id="k"))
+            raise RuntimeError
+    await add(db, "k")
+    async with relaying():
+        await emptied(db)
+    assert versions(await read_topic(broker.bootstrap, topic), "k") == [1]
+
+
+async def test_relays_share_the_buckets_and_take_over_from_one_that_left(db, topic, relaying):
+    async with relaying() as first:
+        async with relaying() as second:
+            async with asyncio.timeout(10):
+                while {len(first.leases.buckets), len(second.leases.buckets)} != {128}:
+                    await asyncio.sleep(0.05)
+            assert not set(first.leases.buckets) & set(second.leases.buckets)
+        async with asyncio.timeout(10):
+            while len(first.leases.buckets) != 256:
+                await asyncio.sleep(0.05)
+
+
+async def test_several_relays_keep_the_order_of_first_deliveries(db, topic, relaying, broker):
+    async def write(writer):
+        for n in range(60):
+            await add(db, f"k{(writer * 7 + n) % 20}")
+
+    async with relaying(lease=0.6), relaying(lease=0.6):
+        writers = asyncio.gather(*(write(n) for n in range(8)))
+        for _ in range(3):
+            async with relaying(lease=0.6):  # buckets change hands while events flow
+                await asyncio.sleep(0.4)
+        await writers
+        await emptied(db)
+    records = await read_topic(broker.bootstrap, topic)
+    for key in {r.key.decode() for r in records}:
+        first_seen = list(dict.fromkeys(versions(records, key)))
+        assert first_seen == list(range(1, len(first_seen) + 1))
+    assert len({dict(r.headers)["ce_id"] for r in records}) == 8 * 60
+
+
+async def test_a_refused_row_blocks_its_key_and_no_other(db, topic, topic_name, relaying, broker, monkeypatch):
+    monkeypatch.setattr(Noted, "topic", topic_name("missing"))
+    await add(db, "bad")
+    monkeypatch.setattr(Noted, "topic", topic)
+    await add(db, "bad")
+    await add(db, "good")
+    async with relaying():
+        await emptied(db)
+    assert [r.key for r in await read_topic(broker.bootstrap, topic)] == [b"good"]
+    blocked = await db.fetchrow("SELECT aggregateid, reason FROM eventing.outbox_blocked_key")
+    assert blocked["aggregateid"] == "bad"
+    assert "does not exist" in blocked["reason"]
+    waiting = await db.fetch("SELECT aggregateversion FROM eventing.outbox_blocked ORDER BY seq")
+    assert [row["aggregateversion"] for row in waiting] == [1, 1] or len(waiting) == 2
+
+
+async def test_a_hint_after_the_commit_wakes_an_idle_relay(db, topic, relaying):
+    async with relaying(poll_max=30.0) as relay:
+        while not relay.leases.buckets:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.5)  # let the polls become rare: nothing can be awaited here
+        started = asyncio.get_running_loop().time()
+        await add(db, "k")
+        await emptied(db)
+        assert asyncio.get_running_loop().time() - started < 5
+
+
+async def test_an_outage_of_the_broker_is_waited_for(db, topic, relaying, broker):
+    async with relaying() as relay:
+        await add(db, "k")
+        await emptied(db)
+        await broker.stop()
+        added = await add(db, "k")
+        async with asyncio.timeout(20):
+            while relay.outage is None:
+                await asyncio.sleep(0.05)
+        await broker.resume()
+        await emptied(db)
+    ids = [dict(r.headers)["ce_id"].decode() for r in await read_topic(broker.bootstrap, topic)]
+    assert str(added.id) in ids
+
+
+async def test_a_version_that_is_not_newer_is_refused(db):
+    await add(db, "k", version=5)
+    with pytest.raises(StaleVersion, match="version 5"):
+        await add(db, "k", version=5)
+    assert (await add(db, "k", version=6)).version == 6
+
+
+async def test_a_body_over_64_kib_is_refused_before_the_commit_with_its_field(db):
+    with pytest.raises(InvalidContract, match="largest field is text"):
+        await add(db, "k", text="x" * 70_000)
+    assert await db.fetch("SELECT FROM eventing.outbox") == []
+
+
+async def test_a_body_that_breaks_its_contract_is_refused_with_its_field(db):
+    with pytest.raises(InvalidContract, match="text"):
+        async with db.transaction() as tx:
+            await outbox.add(tx, Noted.model_construct(id="k", text=5))
+
+
+async def test_tables_of_another_version_are_refused_with_the_command(db):
+    await db.execute("UPDATE eventing_version SET version_num = 'e9999'")
+    with pytest.raises(Exception, match="run `eventing migrate`"):
+        await check(db)
