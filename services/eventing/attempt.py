@@ -96,7 +96,7 @@ def _payload(event: Event, handler: Handler) -> dict[type, Contract]:
         event.json()  # a catch-all sees JSON, or nobody does
         return {}
     try:
-        return {contract: contract.parse(event.data)}
+        return {contract: contract.decode(event.data)}
     except BadRecord:
         SCHEMA_FAILURES.labels(event.type).inc()
         raise

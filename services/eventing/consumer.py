@@ -57,7 +57,7 @@ class Consumer:
     @property
     def topics(self) -> list[str]:
         """Topics read by this group, without its redrive topics."""
-        return sorted({*self._topics, *(contract.topic for contract in self.handlers)})
+        return sorted({*self._topics, *(contract.event_topic for contract in self.handlers)})
 
     def on(self, contract: type[Contract]) -> Callable[[Function], Function]:
         """Register the decorated function for one contract.

@@ -37,8 +37,8 @@ class Contract(BaseModel):
     )
 
     event_type: ClassVar[str]
-    topic: ClassVar[str]
-    aggregate: ClassVar[str]
+    event_topic: ClassVar[str]
+    event_aggregate: ClassVar[str]
     key_field: ClassVar[str]
 
     def __init_subclass__(cls, **_: Any) -> None:
@@ -61,20 +61,22 @@ class Contract(BaseModel):
             raise Misconfigured(f"contract {type}: key {key!r} is not a field; name one of {list(cls.model_fields)}")
         if (other := _by_type.get(type)) and other.__qualname__ != cls.__qualname__:
             raise Misconfigured(f"contract {type} is declared by both {other.__qualname__} and {cls.__qualname__}")
-        cls.event_type, cls.topic, cls.key_field, cls.aggregate = type, topic, key, aggregate or topic
+        cls.event_type, cls.event_topic, cls.key_field, cls.event_aggregate = type, topic, key, aggregate or topic
         _by_type[type] = cls
 
     @property
-    def key(self) -> str:
+    def event_key(self) -> str:
         """The aggregate's id as text."""
         return str(getattr(self, self.key_field))
 
-    def body(self) -> bytes:
+    def encode(self) -> bytes:
         """Return the JSON body as it travels: camelCase, absent options left out."""
-        return self.model_dump_json(by_alias=True, exclude_none=True, warnings=False).encode()  # parsed again in outbox.add
+        return self.model_dump_json(
+            by_alias=True, exclude_none=True, warnings=False
+        ).encode()  # parsed again in outbox.add
 
     @classmethod
-    def parse(cls, body: bytes) -> "Contract":
+    def decode(cls, body: bytes) -> "Contract":
         """Read a body.
 
         Raises:
@@ -101,11 +103,11 @@ def find_action(topic: str, action: str) -> type[Contract] | None:
     """Return the contract that a record without CloudEvents headers means: by topic and `action` of its body."""
     for contract in _by_type.values():
         field = contract.model_fields.get("action")
-        if contract.topic == topic and field is not None and field.default == action:
+        if contract.event_topic == topic and field is not None and field.default == action:
             return contract
     return None
 
 
 def of_topic(topic: str) -> list[type[Contract]]:
     """Return the contracts published to a topic, sorted by type."""
-    return sorted((c for c in _by_type.values() if c.topic == topic), key=lambda c: c.event_type)
+    return sorted((c for c in _by_type.values() if c.event_topic == topic), key=lambda c: c.event_type)

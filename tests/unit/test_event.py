@@ -91,5 +91,5 @@ def test_json_depth_is_no_way_to_crash():
 
 
 def test_our_bodies_carry_user_id_and_action():
-    body = json.loads(UserRegistered(user_id=123, name="Ada", email="ada@example.com").body())
+    body = json.loads(UserRegistered(user_id=123, name="Ada", email="ada@example.com").encode())
     assert body == {"userId": "123", "action": "registered", "name": "Ada", "email": "ada@example.com"}
