@@ -1,0 +1,1 @@
+"""Producer: users over HTTP; row and event in one transaction."""

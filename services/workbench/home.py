@@ -47,10 +47,9 @@ class Home:
         with _guardian(path) as pipe:
             async with AsyncExitStack() as exits:
                 home = cls(path, pipe, exits)
-                exits.callback(home._leave)
+                exits.callback(home._leave, keep=keep)
                 if not keep:
                     home.discard(path)  # announced before it exists: at no moment it is nobody's
-                    exits.callback(shutil.rmtree, path, ignore_errors=True)
                 path.mkdir(mode=0o711)  # 1: PostgreSQL runs as another user when we are root
                 yield home
 
@@ -122,8 +121,10 @@ class Home:
         self._running.discard(pid)
         self._tell(f"gone {pid}")
 
-    def _leave(self) -> None:
+    def _leave(self, *, keep: bool) -> None:
         guardian.send(signal.SIGKILL, guardian.marked(str(self.path)))  # what a child started and left behind
+        if not keep:
+            shutil.rmtree(self.path, ignore_errors=True)
         if not self._running:  # else stopping was interrupted, and the guardian finishes it
             self._tell("done")
 

@@ -52,13 +52,13 @@ async def _download(home: Home, directory: Path, progress: Callable[[str], None]
     while not ended.done():
         await asyncio.wait([ended], timeout=2)
         elapsed = time.monotonic() - started
-        progress(f"downloading Kafka {KAFKA}, once: {_size(repository)} of 47 MB after {elapsed:.0f} s")
+        progress(f"downloading Kafka {KAFKA}, once: {_size(repository):.1f} of 47 MB after {elapsed:.0f} s")
     _check(child)
     shutil.rmtree(repository)
 
 
-def _size(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) // _MEGABYTE
+def _size(directory: Path) -> float:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / _MEGABYTE
 
 
 def _check(child: Process) -> None:

@@ -1,0 +1,28 @@
+"""Write every event to the audit log, and keep the read models, in one transaction."""
+
+import zlib
+
+from contracts.users import TOPIC, UserDeleted, UserRegistered
+from eventing import Consumer, Event, Transaction
+from eventing.sql import load
+
+consumer = Consumer(group="analytics", topics=(TOPIC,))
+
+SHARDS = 16  # rows a day's registrations are counted in
+
+_SQL = load("analytics", "record")
+
+
+@consumer.on_any
+async def record(event: Event, tx: Transaction) -> None:
+    """Record one event; whatever its type, the audit log has it."""
+    await tx.execute(
+        _SQL["audit"], event.id, event.type, event.key, event.version, event.time,
+        event.topic, event.partition, event.offset, event.data,
+    )  # fmt: skip
+    if event.contract is UserRegistered:
+        await tx.execute(
+            _SQL["registered"], event.key, event.time, event.version, zlib.crc32(event.key.encode()) % SHARDS
+        )
+    elif event.contract is UserDeleted:
+        await tx.execute(_SQL["deleted"], event.key, event.time, event.version)
