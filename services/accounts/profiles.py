@@ -1,6 +1,7 @@
 """Reading users through the cache; without it, from the database."""
 
 import uuid
+from typing import Any
 
 import structlog
 
@@ -35,7 +36,7 @@ class Profiles:
             await self._fill(user, ticket)
         return user
 
-    async def _ask(self, key: str) -> tuple[dict[str, str] | None, str | None]:
+    async def _ask(self, key: str) -> tuple[dict[str, Any] | None, str | None]:
         try:
             found, ticket = await self._cache.get(key)
         except Unavailable as error:

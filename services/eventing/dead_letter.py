@@ -45,7 +45,8 @@ class DeadLetters:
         target = topic_of(topic, self._group)
         known = _why(entry, event, outcome, self._group)
         event_id = event.id if event else f"{topic}-{partition}-{offset}"
-        with tracing.dead_lettered(target, event_id, self._group, known[headers.ERROR_TYPE].decode()) as hop:
+        reason = known[headers.ERROR_TYPE].decode()
+        with tracing.dead_lettered(target, event_id, self._group, reason, entry.previous) as hop:
             known |= {name: value.encode() for name, value in hop.items()}
             await self._send(target, partition, entry.record, known)
 

@@ -68,7 +68,9 @@ def application(
 
     The lifespan adds the readiness checks of the service to it.
     """
+    # FastAPI's own telemetry would name the same request twice, by other names than the rest of the way.
     app = FastAPI(
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         title=title,
         version=version,
         lifespan=_with_probes(lifespan),

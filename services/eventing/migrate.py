@@ -7,13 +7,11 @@ from pathlib import Path
 import asyncpg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from eventing.database import Database
-from eventing.errors import Misconfigured, UnknownSchema
+from eventing.errors import Misconfigured
 
 _one_at_a_time = asyncio.Lock()  # Alembic's environment is global to the process
 _LOCK = 0x45564B4C  # one migration at a time per database; the number only has to be ours
@@ -40,23 +38,6 @@ async def migrate(url: str, service: str | None = None) -> None:
                 await connection.run_sync(_upgrade, service)
     finally:
         await engine.dispose()
-
-
-async def check(database: Database) -> None:
-    """Raise unless the library's tables are those of this code.
-
-    Raises:
-        UnknownSchema: naming both versions and the command.
-        Unavailable: the database did not answer.
-    """
-    expected = ScriptDirectory.from_config(_config("eventing")).get_current_head()
-    try:
-        row = await database.fetchrow("SELECT version_num FROM eventing_version")
-    except asyncpg.UndefinedTableError:
-        row = None
-    found = row["version_num"] if row else "none"
-    if found != expected:
-        raise UnknownSchema(f"the tables are at version {found}, this code needs {expected}; run `eventing migrate`")
 
 
 def _upgrade(connection: Connection, package: str) -> None:

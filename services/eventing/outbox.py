@@ -62,7 +62,8 @@ async def add(
     with tracing.created(event.event_topic, str(event_id), event.event_type) as context:
         written = await tx.fetchval(
             _SQL["add"],
-            event_id, event.event_aggregate, event.event_key, version, bucket(event.event_key), event.event_topic, event.event_type,
+            event_id, event.event_aggregate, event.event_key, version, bucket(event.event_key),
+            event.event_topic, event.event_type,
             f"/{settings().service}", body, None, correlation_id or story or str(event_id), cause, expires,
             context.get("traceparent"), context.get("tracestate"),
         )  # fmt: skip

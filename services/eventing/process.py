@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from eventing import logs, migrate, tracing
+from eventing import logs, schema, tracing
 from eventing.consumer import Consumer
 from eventing.database import Database
 from eventing.errors import Unavailable
@@ -120,7 +120,7 @@ async def known_schema(database: Database, stopping: asyncio.Event) -> None:
     """
     while not stopping.is_set():
         try:
-            await migrate.check(database)
+            await schema.check(database)
             return
         except (Unavailable, TimeoutError) as error:
             log.warning("database_awaited", error=str(error))

@@ -148,14 +148,17 @@ def _below(parent: SpanContext) -> Context:
 
 
 @contextmanager
-def dead_lettered(topic: str, event_id: str, group: str, reason: str) -> Iterator[dict[str, str]]:
+def dead_lettered(
+    topic: str, event_id: str, group: str, reason: str, attempt: SpanContext | None
+) -> Iterator[dict[str, str]]:
     """Span of sending a dead letter, below the last attempt; yields the W3C headers of this hop."""
+    parent = _below(attempt) if attempt else Context()
     known = _messaging(topic, "send", "send") | {
         at.MESSAGE_ID: event_id,
         at.GROUP: group,
         at.ERROR_TYPE: reason,
     }
-    with _span(f"send {topic}", SpanKind.PRODUCER, known) as span:
+    with _span(f"send {topic}", SpanKind.PRODUCER, known, parent=parent) as span:
         yield carrier(span)
 
 

@@ -33,11 +33,15 @@ STEPS = (
 )
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
 def main() -> None:
     """Run the demo; exit code 1 when a check failed."""
-    typer.run(demo)
+    app()
 
 
+@app.command()
 def demo(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the same facts as JSON")

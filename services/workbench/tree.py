@@ -60,6 +60,13 @@ def _above(span: Span, known: dict[tuple[str, str], Span]) -> tuple[tuple[str, s
     if span.parent_id:
         key = (span.trace_id, span.parent_id)
         return (key if key in known else None), "parent"
+    if span.name.startswith("redrive "):  # it is begun before its first letter is read, so it has no link of its own
+        sent = [s for s in known.values() if (s.trace_id, s.parent_id) == (span.trace_id, span.span_id)]
+        return next((a for a in (_linked(child, known) for child in sent) if a[0]), (None, "parent"))
+    return _linked(span, known)
+
+
+def _linked(span: Span, known: dict[tuple[str, str], Span]) -> tuple[tuple[str, str] | None, str]:
     links = sorted(span.links, key=lambda link: _NEAREST.get(link.attributes.get("app.link.type", "origin"), 3))
     for link in links:
         if (link.trace_id, link.span_id) in known:

@@ -7,9 +7,10 @@ import pytest
 
 from eventing import Contract, Database, outbox
 from eventing.errors import InvalidContract, StaleVersion
-from eventing.migrate import check, migrate
+from eventing.migrate import migrate
 from eventing.producer import Producer
 from eventing.relay import Relay
+from eventing.schema import VERSION, check
 from eventing.settings import Settings
 from workbench.records import read_topic
 from workbench.topics import ensure_topics
@@ -179,6 +180,13 @@ async def test_a_body_that_breaks_its_contract_is_refused_with_its_field(db):
     with pytest.raises(InvalidContract, match="text"):
         async with db.transaction() as tx:
             await outbox.add(tx, Noted.model_construct(id="k", text=5))
+
+
+def test_the_code_knows_its_newest_tables():
+    from importlib.resources import files
+
+    newest = max(path.name for path in (files("eventing") / "migrations" / "versions").iterdir() if path.name[0] == "e")
+    assert newest.startswith(f"{VERSION}_")
 
 
 async def test_tables_of_another_version_are_refused_with_the_command(db):
