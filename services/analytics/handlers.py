@@ -8,7 +8,8 @@ from eventing.sql import load
 
 consumer = Consumer(group="analytics", topics=(TOPIC,))
 
-SHARDS = 16  # rows a day's registrations are counted in
+SHARDS = 16  # rows a day is counted in
+MEMBERSHIP = {UserRegistered: "registered", UserDeleted: "deleted"}
 
 _SQL = load("analytics", "record")
 
@@ -20,9 +21,8 @@ async def record(event: Event, tx: Transaction) -> None:
         _SQL["audit"], event.id, event.type, event.key, event.version, event.time,
         event.topic, event.partition, event.offset, event.data,
     )  # fmt: skip
-    if event.contract is UserRegistered:
-        await tx.execute(
-            _SQL["registered"], event.key, event.time, event.version, zlib.crc32(event.key.encode()) % SHARDS
-        )
-    elif event.contract is UserDeleted:
-        await tx.execute(_SQL["deleted"], event.key, event.time, event.version)
+    shard = zlib.crc32(event.key.encode()) % SHARDS
+    if event.contract in MEMBERSHIP:
+        await tx.execute(_SQL[MEMBERSHIP[event.contract]], shard, event.time, event.key)
+    else:
+        await tx.execute(_SQL["counted"], shard, event.time)

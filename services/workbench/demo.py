@@ -1,21 +1,24 @@
 """`uv run demo`: the whole flow on real parts, shown and checked."""
 
 import asyncio
+import importlib
 import json
 import signal
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from workbench.deadline import NotReadyError
-from workbench.fleet import Fleet
 from workbench.home import Home
-from workbench.scenes import Scenes
 from workbench.stack import Stack
 from workbench.tree import Node, draw, grow
+
+if TYPE_CHECKING:
+    from workbench.fleet import Fleet
+    from workbench.scenes import Scenes
 
 QUICK = {  # the demo's retries are seconds, not minutes
     "EVENTING_CONSUMER_ATTEMPTS": "3",
@@ -77,7 +80,13 @@ async def _run(console: Console, json_file: Path | None, *, keep: bool) -> bool:
     started = time.monotonic()
     async with Home.open() as home:
         console.print("starting Kafka, PostgreSQL and Valkey")
-        stack = await Stack.start(home, console.print)
+        starting = asyncio.create_task(Stack.start(home, console.print))
+        # Loading the services' code takes as long as starting the parts: do both at once.
+        await asyncio.to_thread(importlib.import_module, "workbench.scenes")
+        stack = await starting
+        from workbench.fleet import Fleet  # noqa: PLC0415
+        from workbench.scenes import Scenes  # noqa: PLC0415
+
         console.print(f"starting six services [dim]{time.monotonic() - started:.1f} s[/dim]")
         fleet = await Fleet.prepare(home, stack, QUICK)
         await fleet.start()
@@ -92,10 +101,11 @@ async def _run(console: Console, json_file: Path | None, *, keep: bool) -> bool:
             _write(json_file, _facts(scenes, trace, seconds))
         if keep:
             await _keep(stack, fleet, console, str(home.path))
+        await fleet.stop(*fleet.processes)
     return not scenes.checks.failed
 
 
-async def _trace(scenes: Scenes, console: Console) -> Node | None:
+async def _trace(scenes: "Scenes", console: Console) -> Node | None:
     """Draw the poisoned event's way, once its last span has come."""
     console.print("\n[bold]9  the poisoned event, as its trace tells it[/bold]")
     redriven = "process user-events.mailer.redrive"
@@ -113,7 +123,7 @@ async def _trace(scenes: Scenes, console: Console) -> Node | None:
     return node
 
 
-def _close(scenes: Scenes, console: Console, seconds: float) -> None:
+def _close(scenes: "Scenes", console: Console, seconds: float) -> None:
     made, failed = len(scenes.checks.made), len(scenes.checks.failed)
     colour = "red" if failed else "green"
     counts = f"{scenes.accepted} registrations accepted, {len(scenes.stack.mailbox.messages)} mails"
@@ -125,7 +135,7 @@ def _write(path: Path, facts: dict[str, Any]) -> None:
     path.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def _facts(scenes: Scenes, trace: Node | None, seconds: float) -> dict[str, Any]:
+def _facts(scenes: "Scenes", trace: Node | None, seconds: float) -> dict[str, Any]:
     return {
         "checks": scenes.checks.facts(),
         "accepted": scenes.accepted,
@@ -137,7 +147,7 @@ def _facts(scenes: Scenes, trace: Node | None, seconds: float) -> dict[str, Any]
     }
 
 
-async def _keep(stack: Stack, fleet: Fleet, console: Console, logs: str) -> None:
+async def _keep(stack: Stack, fleet: "Fleet", console: Console, logs: str) -> None:
     for name, address in (*stack.addresses().items(), *((name, fleet.url(name)) for name in fleet.processes)):
         console.print(f"  {name:<16} {address}", highlight=False)
     console.print(f"  logs             {logs}\nCtrl-C stops it.", highlight=False)

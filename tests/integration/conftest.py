@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from workbench.broker import Broker
+from workbench.deadline import NotReadyError
 from workbench.home import Home
 from workbench.mailbox import Mailbox
 from workbench.postgres import Postgres
@@ -20,8 +21,12 @@ async def home() -> AsyncIterator[Home]:
 
 
 @pytest.fixture(scope="session")
-async def broker(home: Home) -> Broker:
-    return await Broker.start(home)
+async def broker(home: Home, lacking: Callable[[str, str], None]) -> Broker:
+    try:
+        return await Broker.start(home)
+    except NotReadyError as error:
+        lacking("kafka", str(error))
+        raise
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ class Program:
     async def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         """Wait for something about the program that can only be watched."""
         async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110 - another process, no event
+            while not condition():
                 await asyncio.sleep(0.01)
 
     async def end(self, number: signal.Signals) -> None:
@@ -69,7 +69,7 @@ class Program:
 
 async def ended(pid: int) -> None:
     async with asyncio.timeout(5):
-        while pid in census():  # noqa: ASYNC110 - not our child, no event
+        while pid in census():
             await asyncio.sleep(0.01)
 
 

@@ -28,16 +28,16 @@ STATEMENTS = (
     CREATE TABLE member (
         user_id text PRIMARY KEY,
         registered_at timestamptz,
-        deleted_at timestamptz,
-        version bigint NOT NULL DEFAULT 0
+        deleted_at timestamptz
     ) WITH (fillfactor = 80)
     """,
-    # Counters are spread over shards: transactions that run side by side would queue for a single row.
     """
-    CREATE TABLE registrations (
+    CREATE TABLE daily (
         day date NOT NULL,
         shard smallint NOT NULL,
-        count bigint NOT NULL,
+        events bigint NOT NULL DEFAULT 0,
+        joined bigint NOT NULL DEFAULT 0,
+        gone bigint NOT NULL DEFAULT 0,
         PRIMARY KEY (day, shard)
     ) WITH (fillfactor = 50)
     """,

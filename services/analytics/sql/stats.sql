@@ -1,11 +1,12 @@
 -- snapshot --
 -- Everything the statistics say, read at one moment.
 SELECT
-    (SELECT count(*) FROM audit_log) AS events,
-    (SELECT count(*) FROM member WHERE registered_at IS NOT NULL AND deleted_at IS NULL) AS active_users,
+    coalesce(sum(events), 0)::bigint AS events,
+    coalesce(sum(joined) - sum(gone), 0)::bigint AS active_users,
     coalesce((SELECT json_agg(json_build_object('day', day, 'count', total) ORDER BY day DESC) FROM (
-        SELECT day, sum(count) AS total FROM registrations GROUP BY day ORDER BY day DESC LIMIT $1
+        SELECT day, sum(joined) AS total FROM daily GROUP BY day HAVING sum(joined) > 0 ORDER BY day DESC LIMIT $1
     ) AS days), '[]') AS registrations_per_day
+FROM daily
 
 -- history --
 -- One page of what is known of a user, in the order it was recorded.

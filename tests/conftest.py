@@ -1,0 +1,22 @@
+"""What a machine cannot run is skipped with its reason, unless it is required."""
+
+import os
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--require", default="", help="comma-separated parts that must be there: kafka, cluster")
+
+
+@pytest.fixture(scope="session")
+def lacking(request):
+    """Skip a test whose part is not to be had here; fail it when the part is required."""
+    required = {*request.config.getoption("--require").split(","), *os.environ.get("EVENKEEL_REQUIRE", "").split(",")}
+
+    def lacking(part, reason):
+        if part in required:
+            pytest.fail(f"{part} is required and cannot be had: {reason}", pytrace=False)
+        pytest.skip(f"{part}: {reason}")
+
+    return lacking
