@@ -40,19 +40,25 @@ class Attempts:
             return event, judge(error, entry.attempt, self._retries)
 
     async def _handle(self, event: Event, entry: Entry) -> Outcome:
+        if not tracing.exporting():
+            with tracing.handling(event):
+                return await self._run(event)
         record = entry.record
         with tracing.processed(
             event, topic=record.topic, partition=record.partition, offset=record.offset,
             group=self._consumer.group, previous=entry.previous,
         ) as span:  # fmt: skip
             entry.previous = span.get_span_context()
-            handler = self._route(event)
-            if handler is None:
-                return Outcome(Kind.SKIPPED)
-            given = self._provided | {Event: event, **_payload(event, handler)}
-            if not handler.transactional:
-                return _done(await handler.run(given))
-            return await self._once(event, handler, given)
+            return await self._run(event)
+
+    async def _run(self, event: Event) -> Outcome:
+        handler = self._route(event)
+        if handler is None:
+            return Outcome(Kind.SKIPPED)
+        given = self._provided | {Event: event, **_payload(event, handler)}
+        if not handler.transactional:
+            return _done(await handler.run(given))
+        return await self._once(event, handler, given)
 
     def _route(self, event: Event) -> Handler | None:
         """Return the handler, None for an event that others care about."""

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from eventing import headers, tracing
 from eventing.errors import SendFailed
-from eventing.event import Event, Record
+from eventing.event import Event, Record, came_back
 from eventing.intake import Unreadable
 from eventing.lanes import Entry
 from eventing.outcome import Outcome
@@ -51,23 +51,25 @@ class DeadLetters:
             await self._send(target, partition, entry.record, known)
 
     async def _send(self, target: str, partition: int, record: Record, known: dict[str, bytes]) -> None:
-        everything = headers.replace(list(record.headers), known)
-        try:
-            await self._producer.send(target, record.value, key=record.key, headers=everything, partition=partition)
-        except SendFailed as error:
-            if error.reason not in _TOO_LARGE:
-                raise
-            await self._without_body(target, partition, record, known)
-
-    async def _without_body(self, target: str, partition: int, record: Record, known: dict[str, bytes]) -> None:
-        """Too large with our headers: the origin headers point to the bytes, which stay in the source topic."""
-        known = known | {
-            headers.DISPOSITION: known[headers.DISPOSITION] + POINTER.encode(),
+        """Send the letter; one that is too large loses its body, and if need be key and headers: they stay where
+        the origin headers point to.
+        """
+        original = list(record.headers)
+        pointer = known | {
+            headers.DISPOSITION: known[headers.DISPOSITION].removesuffix(POINTER.encode()) + POINTER.encode(),
             headers.ERROR_STACK: b"",
         }
-        await self._producer.send(target, b"", key=record.key, headers=list(known.items()), partition=partition)
+        for value, letter in ((record.value, known), (b"", pointer)):
+            try:
+                everything = headers.replace(original, letter)
+                return await self._producer.send(target, value, key=record.key, headers=everything, partition=partition)
+            except SendFailed as error:
+                if error.reason not in _TOO_LARGE:
+                    raise
+        return await self._producer.send(target, b"", key=None, headers=list(pointer.items()), partition=partition)
 
 
+_PLACE = (headers.ORIGIN_TOPIC, headers.ORIGIN_PARTITION, headers.ORIGIN_OFFSET)
 _TOO_LARGE = ("MessageSizeTooLargeError", "RecordListTooLargeError")
 
 
@@ -75,11 +77,9 @@ def _origin(record: Record, event: Event | None) -> tuple[str, int, int]:
     """Return where the record first was; one that was redriven remembers it."""
     if event is not None:
         return event.topic, event.partition, event.offset
-    topic = headers.first(list(record.headers), headers.ORIGIN_TOPIC)
-    partition = headers.first(list(record.headers), headers.ORIGIN_PARTITION)
-    offset = headers.first(list(record.headers), headers.ORIGIN_OFFSET)
-    if topic and partition and offset and partition.isdigit() and offset.isdigit():
-        return topic.decode(errors="replace"), int(partition), int(offset)
+    topic, partition, offset = (headers.first(list(record.headers), name) or b"" for name in _PLACE)
+    if came_back(record.topic, topic.decode(errors="replace")) and partition.isdigit() and offset.isdigit():
+        return topic.decode(), int(partition), int(offset)
     return record.topic, record.partition, record.offset
 
 
@@ -93,7 +93,7 @@ def _why(entry: Entry, event: Event | None, outcome: Outcome, group: str) -> dic
         headers.ORIGIN_TOPIC: topic,
         headers.ORIGIN_PARTITION: str(partition),
         headers.ORIGIN_OFFSET: str(offset),
-        headers.ORIGIN_TIMESTAMP: str(_timestamp(entry.record)),
+        headers.ORIGIN_TIMESTAMP: str(_timestamp(entry.record, topic)),
         headers.GROUP: group,
         headers.DISPOSITION: outcome.disposition + (POINTER if isinstance(entry.record, Unreadable) else ""),
         headers.ATTEMPT: str(entry.attempt),
@@ -105,16 +105,18 @@ def _why(entry: Entry, event: Event | None, outcome: Outcome, group: str) -> dic
         headers.HANDLER_VERSION: version("evenkeel"),
     }
     if event is not None:
-        known[headers.ID] = event.id  # a record without one keeps what was derived, through any redrive
+        if not event.headers.get(headers.ID):
+            known[headers.ID] = event.id  # a record without one keeps what was derived, through any redrive
         if event.origin is None and event.hop:
             known[headers.ORIGIN_TRACEPARENT] = event.hop
     return {name: value.encode() for name, value in known.items()}
 
 
-def _timestamp(record: Record) -> int:
+def _timestamp(record: Record, origin: str) -> int:
     known = headers.first(list(record.headers), headers.ORIGIN_TIMESTAMP)
-    return int(known) if known and known.isdigit() else record.timestamp
+    redriven = came_back(record.topic, origin)
+    return int(known) if redriven and known and known.isdigit() else record.timestamp
 
 
 def _cut(text: str, limit: int) -> str:
-    return text.encode()[:limit].decode(errors="ignore")
+    return text.encode(errors="backslashreplace")[:limit].decode(errors="ignore")

@@ -6,18 +6,16 @@ Workers are long-lived and take records themselves: a task per record costs more
 import asyncio
 import time
 from collections import deque
-from datetime import UTC, datetime
 
 import structlog
 
 from eventing import logs
 from eventing.attempt import Attempts
 from eventing.dead_letter import DeadLetters
-from eventing.errors import SendFailed
 from eventing.event import Event
 from eventing.gate import Gate
 from eventing.lanes import Entry, Lanes
-from eventing.metrics import END_TO_END, EVENTS, INFLIGHT, PROCESS_DURATION, PROGRESS
+from eventing.meters import Meters
 from eventing.outcome import Kind, Outcome
 
 BREATH = 32  # records a worker takes before it lets heartbeats and polls have their turn
@@ -34,6 +32,7 @@ class Dispatcher:
         self.finished = 0  # records since the last commit
         self.dlq_failing_since: float | None = None  # monotonic seconds
         self._group = group
+        self._meters = Meters(group)
         self._lanes = lanes
         self._attempts = attempts
         self._dead_letters = dead_letters
@@ -88,19 +87,17 @@ class Dispatcher:
 
     async def _serve(self, entry: Entry) -> None:
         """Attempt a record, then settle it, unless its partition has gone meanwhile."""
-        INFLIGHT.labels(self._group).inc()
         started = time.perf_counter()
         event: Event | None = None
         try:
             if entry.verdict is None:
                 event, outcome = await self._attempts.run(entry)
-                self._measure(entry, outcome, time.perf_counter() - started)
+                self._meters.attempted(entry.record.topic, outcome, time.perf_counter() - started)
                 entry.verdict = (event, outcome) if outcome.kind is Kind.DEAD_LETTERED else None
             else:
                 event, outcome = entry.verdict
             delay = await self._bury(entry, event, outcome) if outcome.kind is Kind.DEAD_LETTERED else None
         finally:
-            INFLIGHT.labels(self._group).dec()
             current = self._lanes.ended(entry)
             self._ended.set()
         self._settle(entry, event, outcome, delay, current=current)
@@ -109,10 +106,11 @@ class Dispatcher:
         """Write the dead letter; returns seconds to wait before trying again, None when it is written."""
         try:
             await self._dead_letters.write(entry, event, outcome)
-        except SendFailed as error:
+        except Exception as error:  # whatever it is: the record must not be passed over, and the worker must live
             now = time.monotonic()
             self.dlq_failing_since = self.dlq_failing_since or now
-            log.error("dead_letter_not_written", group=self._group, error=str(error), **_place(entry))
+            reason = f"{type(error).__name__}: {error}"
+            log.error("dead_letter_not_written", group=self._group, error=reason, **_place(entry))
             return min(max(DLQ_BACKOFF[0], now - self.dlq_failing_since), DLQ_BACKOFF[1])
         self.dlq_failing_since = None
         return None
@@ -133,10 +131,10 @@ class Dispatcher:
             self.gate.undecided()
             self._later(entry, delay)
         elif outcome.kind is Kind.RETRIED:
-            self._count(entry, event, outcome)
+            self._meters.ended(entry.record.topic, event, outcome)
             self._retry(entry, outcome)
         else:
-            self._count(entry, event, outcome)
+            self._meters.ended(entry.record.topic, event, outcome)
             self._finish(entry, event, outcome)
         self._note(entry, event, outcome)
         if shut and self.gate.reason is None:
@@ -149,10 +147,8 @@ class Dispatcher:
             self.gate.undecided()
         self._lanes.finish(entry)
         self.finished += 1
-        PROGRESS.labels(self._group).set(self._lanes.progress)
         if event is not None:
-            delay = (datetime.now(UTC) - event.time).total_seconds()
-            END_TO_END.labels(self._group, event.type).observe(max(delay, 0.0))
+            self._meters.effective(event)
 
     def _retry(self, entry: Entry, outcome: Outcome) -> None:
         self.gate.passed()
@@ -177,14 +173,6 @@ class Dispatcher:
 
         timer = asyncio.get_running_loop().call_later(delay, again)
         self._timers.add(timer)
-
-    def _count(self, entry: Entry, event: Event | None, outcome: Outcome) -> None:
-        kind = event.type if event is not None and event.contract is not None else "unknown"
-        EVENTS.labels(self._group, entry.record.topic, kind, outcome.kind.value).inc()
-
-    def _measure(self, entry: Entry, outcome: Outcome, seconds: float) -> None:
-        error = type(outcome.error).__name__ if outcome.error else ""
-        PROCESS_DURATION.labels(entry.record.topic, self._group, error).observe(seconds)
 
     def _note(self, entry: Entry, event: Event | None, outcome: Outcome) -> None:
         """Log a failure once, with the ids that find it again."""

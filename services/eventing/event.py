@@ -16,6 +16,8 @@ from eventing import contract, headers
 from eventing.contract import Contract
 from eventing.errors import BadRecord
 
+MAX_DIGITS = 19  # of a number in a header: fewer always fit into PostgreSQL's bigint
+
 
 class Record(Protocol):
     """What we read of a client's consumed record; key, value and header values are raw bytes."""
@@ -174,8 +176,13 @@ def _event(
     )
 
 
+def came_back(topic: str, origin: str) -> bool:
+    """Tell whether a record of `topic` may claim to come from `origin`: elsewhere, anybody may write `x-origin-*`."""
+    return bool(origin) and topic.startswith(f"{origin}.") and topic.endswith(".redrive")
+
+
 def _origin(record: Record, at: dict[str, str]) -> tuple[str, int, int]:
-    if headers.ORIGIN_TOPIC not in at:
+    if not came_back(record.topic, at.get(headers.ORIGIN_TOPIC, "")):
         return record.topic, record.partition, record.offset
     return (
         at[headers.ORIGIN_TOPIC],
@@ -185,7 +192,8 @@ def _origin(record: Record, at: dict[str, str]) -> tuple[str, int, int]:
 
 
 def _received(record: Record, at: dict[str, str]) -> datetime:
-    milliseconds = _number(at, headers.ORIGIN_TIMESTAMP) or record.timestamp
+    redriven = came_back(record.topic, at.get(headers.ORIGIN_TOPIC, ""))
+    milliseconds = (_number(at, headers.ORIGIN_TIMESTAMP) if redriven else None) or record.timestamp
     return datetime.fromtimestamp(max(milliseconds, 0) / 1000, UTC)
 
 
@@ -196,10 +204,10 @@ def _key(key: bytes | None) -> str:
 def _number(at: dict[str, str], name: str) -> int | None:
     if name not in at:
         return None
-    try:
-        return int(at[name])
-    except ValueError:
-        raise BadRecord(f"header {name} is {at[name][:40]!r}, not a number") from None
+    text = at[name]
+    if not (text.isascii() and text.isdigit() and len(text) < MAX_DIGITS):
+        raise BadRecord(f"header {name} is {text[:40]!r}, not a number")
+    return int(text)
 
 
 def _time(at: dict[str, str], name: str) -> datetime | None:
@@ -207,6 +215,6 @@ def _time(at: dict[str, str], name: str) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(at[name])
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BadRecord(f"header {name} is {at[name][:40]!r}, not an RFC 3339 time") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""An HTTP service: FastAPI with problem details (RFC 9457), probes, metrics and a span per request."""
+"""An HTTP service: FastAPI with problem details, probes, bounded bodies, metrics and a span per request."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -7,58 +7,26 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eventing import attributes, tracing
-from eventing.errors import Unavailable
 from eventing.health import Health
 from eventing.metrics import HTTP_DURATION
+from eventing.problems import answer, install, problems
 
-PROBLEM = "application/problem+json"
+MAX_BODY = 64 << 10  # bytes of a request's body; an event made of it may not be larger
+DISCARDED = 1 << 20  # bytes of a larger body that are read and dropped, so that its sender can read our answer
+
+_PROBES = ("/livez", "/readyz", "/metrics")
+_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+_TRACE_HEADERS = (b"traceparent", b"tracestate")
+
+_DESCRIPTION = """Every refusal is `application/problem+json` (RFC 9457). A method that a path does not know is answered
+with 405 and the `Allow` header."""
 
 log = structlog.get_logger()
-
-
-class FieldProblem(BaseModel):
-    """One field of a request and what is wrong with it."""
-
-    field: str
-    message: str
-
-
-class Problem(BaseModel):
-    """Problem details, RFC 9457."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldProblem] = Field(default_factory=list, description="Each wrong field, for status 422.")
-
-
-class Refused(Exception):
-    """Answer the request with a problem.
-
-    Args:
-        status: HTTP status.
-        detail: what is wrong and what to do, for the caller.
-        errors: field and message of each wrong field.
-    """
-
-    def __init__(self, status: HTTPStatus, detail: str, *, errors: dict[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.errors = status, detail, errors or {}
-
-
-def problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI `responses` of an operation that may answer with these problems."""
-    content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {int(s): {"description": s.phrase, "content": content} for s in statuses}
 
 
 def application(
@@ -68,21 +36,19 @@ def application(
 
     The lifespan adds the readiness checks of the service to it.
     """
-    # FastAPI's own telemetry would name the same request twice, by other names than the rest of the way.
     app = FastAPI(
+        # FastAPI's own telemetry would name the same request twice, by other names than the rest of the way.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         title=title,
         version=version,
+        description=_DESCRIPTION,
         lifespan=_with_probes(lifespan),
-        responses=problems(HTTPStatus.SERVICE_UNAVAILABLE),
+        redirect_slashes=False,  # a redirect would be an answer that no operation documents
+        responses=problems(HTTPStatus.CONTENT_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE),
     )
+    install(app)
+    app.add_middleware(Bounded)
     app.add_middleware(Observed)
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Unavailable, _unavailable)
-    app.add_exception_handler(Exception, _failed)
-    _document(app)
     return app
 
 
@@ -98,87 +64,110 @@ def _with_probes(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]
     return wrapped
 
 
-def _document(app: FastAPI) -> None:
-    """Describe problems in the OpenAPI document, in place of FastAPI's own validation error."""
-    generate = app.openapi
+class Bounded:
+    """ASGI middleware: a service is given whole bodies of at most `MAX_BODY` bytes, others are answered with 413.
 
-    def openapi() -> dict[str, Any]:
-        document = generate()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (Problem, FieldProblem):
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schema.pop("$defs", None)
-            schemas[model.__name__] = schema
-        for unused in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(unused, None)
-        return document
+    Starlette's limit answers some requests in plain text, and closes on a sender that is still writing.
+    """
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents replacing it
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
-
-def _answer(status: int, detail: str, errors: dict[str, str] | None = None, headers: Any = None) -> JSONResponse:
-    fields = [FieldProblem(field=field, message=message) for field, message in (errors or {}).items()]
-    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=fields)
-    return JSONResponse(problem.model_dump(), status, headers=headers, media_type=PROBLEM)
-
-
-async def _refused(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refused)  # noqa: S101  # registered for it
-    return _answer(error.status, error.detail, error.errors)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body, then pass the request through."""
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        if not {"content-length", "transfer-encoding"} & headers.keys():
+            await self._app(scope, receive, send)
+            return
+        declared = int(headers.get("content-length", 0))  # a server refuses what is no number
+        body = await _body(receive) if declared <= DISCARDED else b""
+        if body is None:
+            return  # the caller has gone
+        if max(declared, len(body)) > MAX_BODY:
+            detail = f"a body has at most {MAX_BODY} bytes; send less"
+            await answer(HTTPStatus.CONTENT_TOO_LARGE, detail, headers={"Connection": "close"})(scope, receive, send)
+            return
+        await self._app(scope, _replay(body, receive), send)
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for it
-    errors = {".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]): e["msg"] for e in error.errors()}
-    detail = "; ".join(f"{field}: {message}" for field, message in errors.items())
-    return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)
+async def _body(receive: Receive) -> bytes | None:
+    """Read a body; of a larger one than allowed, enough to know. None when the caller has gone."""
+    body, read, more = bytearray(), 0, True
+    while more and read <= DISCARDED:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunk = message.get("body", b"")
+        read, more = read + len(chunk), message.get("more_body", False)
+        body += chunk[: MAX_BODY + 1 - len(body)]
+    return bytes(body)
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101  # registered for it
-    return _answer(error.status_code, error.detail, headers=error.headers)
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives the body at once, then what comes after it."""
+    waiting = [body]
 
+    async def replayed() -> Message:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
 
-async def _unavailable(_: Request, error: Exception) -> JSONResponse:
-    log.warning("request_unavailable", error=str(error))
-    return _answer(HTTPStatus.SERVICE_UNAVAILABLE, "try again in a moment", headers={"Retry-After": "1"})
-
-
-async def _failed(_: Request, error: Exception) -> JSONResponse:
-    log.error("request_failed", error_type=type(error).__name__, exc_info=error)
-    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "an error of ours; it is logged under this request's trace")
+    return replayed
 
 
 class Observed:
-    """ASGI middleware: a server span and a duration per request, by route; probes are left out."""
+    """ASGI middleware: a server span and a duration per request, by route; probes are left out.
+
+    What no handler has caught ends here, while the span is open: the log line carries the trace the answer names.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request through."""
-        if scope["type"] != "http" or scope["path"] in ("/livez", "/readyz", "/metrics"):
+        if scope["type"] != "http" or scope["path"] in _PROBES:
             await self._app(scope, receive, send)
             return
+        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"  # a caller's words are no labels
         incoming = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"] if k in _TRACE_HEADERS}
-        status, started = 500, time.perf_counter()
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        with tracing.request(scope["method"], incoming) as span:
+        sent, started = _Sent(send), time.perf_counter()
+        with tracing.request(method, incoming) as span:
             try:
-                await self._app(scope, receive, watched)
+                await self._app(scope, receive, sent)
+            except Exception as error:
+                await _failed(error, scope, receive, sent)
             finally:
                 route = getattr(scope.get("route"), "path", "unmatched")
-                span.update_name(f"{scope['method']} {route}")
-                span.set_attributes({attributes.HTTP_ROUTE: route, attributes.HTTP_STATUS: status})
-                HTTP_DURATION.labels(scope["method"], route, status).observe(time.perf_counter() - started)
-                if status >= 500:
-                    tracing.failed(span, str(status))
+                span.update_name(f"{method} {route}")
+                span.set_attributes({attributes.HTTP_ROUTE: route, attributes.HTTP_STATUS: sent.status})
+                if not sent.streamed:
+                    HTTP_DURATION.labels(method, route, sent.status).observe(time.perf_counter() - started)
+                if sent.status >= 500:
+                    tracing.failed(span, str(sent.status))
 
 
-_TRACE_HEADERS = (b"traceparent", b"tracestate")
+class _Sent:
+    """A `send` that remembers the status, 500 as long as there is none.
+
+    A stream has no duration to measure: it lasts as long as somebody listens.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status, self.begun, self.streamed = 500, False, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.begun = message["status"], True
+            self.streamed = (b"content-type", b"text/event-stream; charset=utf-8") in message["headers"]
+        await self._send(message)
+
+
+async def _failed(error: Exception, scope: Scope, receive: Receive, sent: _Sent) -> None:
+    """Log an error of ours and answer with 500; an answer that has begun is cut by the server."""
+    log.error("request_failed", error_type=type(error).__name__, exc_info=error)
+    if sent.begun:
+        raise error
+    detail = "an error of ours; it is logged under this request's trace"
+    await answer(HTTPStatus.INTERNAL_SERVER_ERROR, detail)(scope, receive, sent)

@@ -5,6 +5,7 @@ partitions), so every partition is set back to our own. A record that breaks the
 by polling its partition alone, one record at a time, and is dead-lettered as a pointer: its bytes never reach us.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class Intake:
         self._consumer = consumer
         self._settings = settings
         self._unplaced: set[Place] = set()
+        self._room = asyncio.Event()
+        lanes.on_room = self._room.set
         self._generation = 0  # of assignments
         self._suspects: dict[Place, int] = {}  # partitions polled alone, and how often their next record failed
         self.polled = time.monotonic()
@@ -103,9 +106,22 @@ class Intake:
     async def _poll(self, seconds: float) -> int:
         """Poll every partition that has room, but for suspects."""
         places = [place for place in self._ready() if place not in self._suspects]
+        if not places and self._lanes.partitions and seconds:
+            await self._client.poll([], limit=1, seconds=0.0)
+            await self._wait_for_room(seconds)
+            return 0
         room = max(1, self._settings.consumer_max_records - self._lanes.records)
         found = await self._client.poll(places, limit=room, seconds=seconds)
         return sum(self._deliver(place, records) for place, records in found.items())
+
+    async def _wait_for_room(self, seconds: float) -> None:
+        """Wait until a partition has room again; a poll could not be cut short for it."""
+        self._room.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._room.wait()
+        except TimeoutError:
+            return
 
     def _deliver(self, place: Place, records: Sequence[Record]) -> int:
         CONSUMED.labels(place[0], self._consumer.group).inc(len(records))

@@ -7,7 +7,7 @@ records in the order of delivery; the watermark is the first one not finished, s
 
 import time
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from eventing.event import Record
@@ -51,7 +51,8 @@ class Partition:
         self.position = position  # offset after the last delivered record
         self.committed = position
         self.closed = False
-        self.full = False
+        self.full = False  # not polled until it is down to `low`
+        self.low = 0
         self.pending: deque[Entry] = deque()
         self.lanes: dict[Hashable, Lane] = {}
         self.runnable: deque[Lane] = deque()
@@ -79,6 +80,7 @@ class Lanes:
         self.running: dict[tuple[Place, Hashable], Entry] = {}
         self.frozen = False
         self.progress = time.time()  # seconds since the epoch: when a record last finished
+        self.on_room: Callable[[], None] = lambda: None  # called when a partition that was full has room again
         self._turns: deque[Partition] = deque()
         self._behind: dict[tuple[Place, Hashable], Lane] = {}  # lanes that wait for a stale attempt of their key
 
@@ -167,6 +169,9 @@ class Lanes:
         self.progress = time.time()
         while partition.pending and partition.pending[0].done:
             self._forget(partition.pending.popleft())
+        if partition.full and len(partition.pending) <= partition.low:
+            partition.full = False
+            self.on_room()
         lane.busy = False
         if lane.queue:
             self._enable(lane)
@@ -188,8 +193,11 @@ class Lanes:
         share = max(1, max_records // max(1, len(self.partitions)))
         for partition in self.partitions.values():
             held = len(partition.pending)
-            partition.full = held >= share or (partition.full and held > share // 2)
+            partition.low = share // 2
+            partition.full = held >= share or (partition.full and held > partition.low)
         if self.records >= max_records or self.bytes >= max_bytes:
+            for partition in self.partitions.values():
+                partition.full = partition.full or bool(partition.pending)
             return []
         return [place for place, partition in self.partitions.items() if not partition.full]
 

@@ -115,6 +115,7 @@ class Producer:
             enable_idempotence=True,
             linger_ms=self._linger * 1000,
             max_batch_size=256 * 1024,
+            max_request_size=64 << 20,  # below the broker's limit of a request; the topic decides on records
             request_timeout_ms=int(self._settings.kafka_request_timeout * 1000),
         )
         try:
@@ -155,6 +156,9 @@ async def _hand(
     headers: Headers,
     partition: int | None,
 ) -> Any:
+    if partition is not None:
+        there = await client.partitions_for(topic)
+        partition = partition if partition in there else partition % len(there)  # the other topic has more of them
     if value is not None or key is not None:
         return await client.send(topic, value, key=key, headers=headers, partition=partition)
     batch = client.create_batch()  # `send` refuses a record with neither, which Kafka and a dead letter may have

@@ -23,7 +23,7 @@ from eventing.dispatch import Dispatcher
 from eventing.errors import Unavailable
 from eventing.intake import Intake
 from eventing.lanes import Lanes, Place
-from eventing.metrics import COMMIT_FAILURES, DRAIN, LAG, LAG_SECONDS, PAUSED, REBALANCES
+from eventing.metrics import COMMIT_FAILURES, DRAIN, INFLIGHT, LAG, LAG_SECONDS, PAUSED, PROGRESS, REBALANCES
 from eventing.outcome import Retries
 from eventing.producer import Producer
 from eventing.settings import Settings
@@ -61,11 +61,13 @@ class Runtime:
         self.client: KafkaClient | None = None
         self.intake: Intake | None = None
         self._committing = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []  # that run as long as this consumer does
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set; a broker that is away is waited for, a client that died is replaced."""
         workers = asyncio.create_task(self.dispatcher.run(self._settings.consumer_concurrency))
         keeper = asyncio.create_task(self._maintain_inbox())
+        self._tasks = [workers, *([keeper] if self._database else [])]
         pause = REJOIN[0]
         try:
             while not stop.is_set():
@@ -121,9 +123,11 @@ class Runtime:
             return False
         self.state = "joining"
         committer = asyncio.create_task(self._commit_regularly())
+        self._tasks.append(committer)
         try:
             await self._poll(stop)
         finally:
+            self._tasks.remove(committer)
             committer.cancel()
             await asyncio.wait([committer])
             self.state = "leaving"
@@ -135,12 +139,20 @@ class Runtime:
         assert self.client is not None  # noqa: S101  # set by _session
         assert self.intake is not None  # noqa: S101  # set by _session
         while not stop.is_set() and not self.client.broken:
+            self._check_tasks()
             if await self.intake.step():
                 self.dispatcher.wake()
             if self.dispatcher.finished >= COMMIT_AFTER:
                 await self._commit()
             if self.intake.error is not None:
                 await _sleep(stop, 0.1)
+
+    def _check_tasks(self) -> None:
+        """Raise what ended a task of ours: without it this process would look well and do nothing."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+                raise RuntimeError(f"{task.get_coro()} has ended")
 
     async def _assigned(self, places: list[Place]) -> None:
         REBALANCES.labels(self._consumer.group).inc()
@@ -163,6 +175,7 @@ class Runtime:
         await self._commit()
         for place in list(self.lanes.partitions):
             self.lanes.close(place)
+        self.dispatcher.dlq_failing_since = None  # whoever has the partitions now tries
         DRAIN.labels(self._consumer.group).observe(time.monotonic() - started)
 
     async def _commit_regularly(self) -> None:
@@ -200,6 +213,8 @@ class Runtime:
         for topic, records in lag.items():
             LAG.labels(group, topic).set(records)
             LAG_SECONDS.labels(group, topic).set(max(age[topic], 0.0))
+        INFLIGHT.labels(group).set(len(self.lanes.running))
+        PROGRESS.labels(group).set(self.lanes.progress)
         PAUSED.labels(group).set(sum(p.full for p in self.lanes.partitions.values()))
 
     async def _maintain_inbox(self) -> None:

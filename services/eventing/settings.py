@@ -78,7 +78,7 @@ class Settings(ServiceSettings):
     shutdown_timeout: PositiveFloat = Field(25.0, description="Seconds from SIGTERM to exit, at most.")
 
     consumer_concurrency: int = Field(100, ge=1, le=10_000, description="Handlers under way at once.")
-    consumer_max_records: PositiveInt = Field(2_000, description="Records held in memory, over all partitions.")
+    consumer_max_records: PositiveInt = Field(5_000, description="Records held in memory, over all partitions.")
     consumer_max_bytes: PositiveInt = Field(64 << 20, description="Bytes of records held in memory.")
     consumer_drain_timeout: PositiveFloat = Field(15.0, description="Seconds a rebalance waits for handlers.")
     consumer_session_timeout: PositiveFloat = Field(10.0, description="Seconds of silence before the group goes on.")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from opentelemetry import trace
@@ -39,12 +40,18 @@ def configure() -> TracerProvider:
     Call after the process has forked, if it forks: the exporter's thread does not survive a fork.
     """
     provider = TracerProvider(resource=Resource.create({"service.name": settings().service}))
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+    if exporting():
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  # 0.2 s
 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     return provider
+
+
+@cache
+def exporting() -> bool:
+    """True when spans leave this process; otherwise an event's way is not traced, which costs nothing."""
+    return bool({"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} & os.environ.keys())
 
 
 def story() -> tuple[str | None, str | None]:
@@ -121,12 +128,23 @@ def processed(
         known[at.CONVERSATION_ID] = event.correlation_id
     if event.redrives:
         known |= {at.REDRIVE_COUNT: event.redrives, at.REDRIVE_ID: event.headers.get(REDRIVE_ID, "")}
-    token = _handled.set(event)
-    try:
-        with _span(f"process {topic}", SpanKind.CONSUMER, known, parent=parent, links=links) as span:
-            yield span
-    finally:
-        _handled.reset(token)
+    with handling(event), _span(f"process {topic}", SpanKind.CONSUMER, known, parent=parent, links=links) as span:
+        yield span
+
+
+class handling:  # noqa: N801  # a context manager; a generator would cost three times as much on the hottest path
+    """Make `event` the cause of events that are added while the block runs."""
+
+    __slots__ = ("_event", "_token")
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+
+    def __enter__(self) -> None:
+        self._token = _handled.set(self._event)
+
+    def __exit__(self, *_: object) -> None:
+        _handled.reset(self._token)
 
 
 def _place(event: Event, origin: SpanContext | None, previous: SpanContext | None) -> tuple[Context, list[Link]]:
