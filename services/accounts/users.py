@@ -31,6 +31,14 @@ class User:
         """Return what the cache keeps."""
         return asdict(self) | {"id": str(self.id)}
 
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> "User | None":
+        """Return the user of cached facts, None when a release with other fields has written them."""
+        try:
+            return cls(**facts | {"id": uuid.UUID(facts["id"])})
+        except (KeyError, TypeError, ValueError):
+            return None
+
 
 async def register(tx: Transaction, name: str, email: str) -> tuple[User, uuid.UUID]:
     """Create a user; returns it and the event's id.
@@ -53,8 +61,8 @@ async def find(connection: Any, user_id: uuid.UUID) -> User | None:
     return User(**row) if row else None
 
 
-async def change(tx: Transaction, user_id: uuid.UUID, *, name: str | None, email: str | None) -> User | None:
-    """Change a user; None when there is none. What does not change anything makes no event.
+async def change(tx: Transaction, user_id: uuid.UUID, *, name: str, email: str) -> User | None:
+    """Change a user; None when there is none. What is empty stays; what changes nothing makes no event.
 
     Raises:
         AddressTaken: the address belongs to another user.

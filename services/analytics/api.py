@@ -14,7 +14,8 @@ from pydantic.alias_generators import to_camel
 
 from analytics.stats import TooManyWatchers, Watch, snapshot
 from eventing import Database
-from eventing.http import Refused, application, problems
+from eventing.http import application
+from eventing.problems import Refused, problems
 from eventing.settings import settings
 from eventing.sql import load
 

@@ -1,11 +1,14 @@
 """A versioned cache in Valkey: a slow reader cannot resurrect what an event has outdated.
 
-Per entry it keeps a body with its version, a floor below which no fill is taken, and a ticket. A reader that misses
-gets the ticket and must show it when it fills; every invalidation changes the ticket (the lease of Facebook's
-memcache paper, NSDI 2013, section 3.2.1) and raises the floor.
+Per entry it keeps a body, the floor (the version below which no fill is taken), and a ticket. A reader that misses
+gets the ticket and must show it when it fills; every invalidation takes the ticket away (the lease of Facebook's
+memcache paper, NSDI 2013, section 3.2.1) and raises the floor. Tickets are random: one that was given before the
+server lost its memory is worth nothing after it.
 """
 
+import asyncio
 import json
+import secrets
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -17,7 +20,8 @@ from valkey.exceptions import ValkeyError
 from eventing.errors import Misconfigured, Unavailable
 from eventing.settings import Settings
 
-TTL = 3600  # seconds an entry lives at most, and a floor is remembered; longer than any read takes
+TTL = 3600  # seconds an entry lives at most, and a floor is remembered
+TICKET = 60  # seconds a ticket for an entry that is not there is good: longer than any read takes
 
 Outcome = Literal["applied", "stale"]
 
@@ -43,10 +47,11 @@ class Cache:
             )
         except ValueError as error:
             raise Misconfigured(f"EVENTING_CACHE_URL cannot be read: {error}") from None
-        self._prefix = prefix
-        scripts = files("eventing") / "lua"
-        self._fill = self._valkey.register_script((scripts / "fill.lua").read_text())
-        self._invalidate = self._valkey.register_script((scripts / "invalidate.lua").read_text())
+        self._prefix, self._timeout = prefix, settings.cache_timeout
+        self._look, self._fill, self._invalidate = (
+            self._valkey.register_script((files("eventing") / "lua" / f"{name}.lua").read_text())
+            for name in ("look", "fill", "invalidate")
+        )
 
     async def __aenter__(self) -> "Cache":
         """Return the cache; connections open when they are used."""
@@ -62,8 +67,8 @@ class Cache:
         Raises:
             Unavailable: the cache did not answer; read from the source, and do not fill.
         """
-        body, ticket = await self._bounded(self._valkey.hmget(self._key(key), ["body", "ticket"]))
-        return (json.loads(body) if body is not None else None), (ticket or b"0").decode()
+        body, ticket = await self._bounded(self._look(keys=[self._key(key)], args=[secrets.token_hex(8), TICKET]))
+        return (json.loads(body) if body is not None else None), (ticket or b"").decode()
 
     async def fill(self, key: str, body: Any, version: int, ticket: str) -> bool:
         """Store what was read from the source; False when an event came between.
@@ -101,7 +106,9 @@ class Cache:
         return f"{self._prefix}:{{{key}}}"
 
     async def _bounded(self, call: Any) -> Any:
+        """Await an answer: a connection, a script that must be loaded and the call together have one timeout."""
         try:
-            return await call
+            async with asyncio.timeout(self._timeout):
+                return await call
         except (ValkeyError, OSError, TimeoutError) as error:
             raise Unavailable(f"the cache does not answer: {error or type(error).__name__}") from error

@@ -51,9 +51,7 @@ class DeadLetters:
             await self._send(target, partition, entry.record, known)
 
     async def _send(self, target: str, partition: int, record: Record, known: dict[str, bytes]) -> None:
-        """Send the letter; one that is too large loses its body, and if need be key and headers: they stay where
-        the origin headers point to.
-        """
+        """Send the letter. One that is too large loses its body, if need be key and headers: they stay at the origin."""
         original = list(record.headers)
         pointer = known | {
             headers.DISPOSITION: known[headers.DISPOSITION].removesuffix(POINTER.encode()) + POINTER.encode(),
@@ -95,7 +93,7 @@ def _why(entry: Entry, event: Event | None, outcome: Outcome, group: str) -> dic
         headers.ORIGIN_OFFSET: str(offset),
         headers.ORIGIN_TIMESTAMP: str(_timestamp(entry.record, topic)),
         headers.GROUP: group,
-        headers.DISPOSITION: outcome.disposition + (POINTER if isinstance(entry.record, Unreadable) else ""),
+        headers.DISPOSITION: outcome.disposition + (POINTER if _is_pointer(entry.record) else ""),
         headers.ATTEMPT: str(entry.attempt),
         headers.ERROR_TYPE: type(error).__name__,
         headers.ERROR_MESSAGE: _cut(str(error), MAX_MESSAGE),
@@ -110,6 +108,10 @@ def _why(entry: Entry, event: Event | None, outcome: Outcome, group: str) -> dic
         if event.origin is None and event.hop:
             known[headers.ORIGIN_TRACEPARENT] = event.hop
     return {name: value.encode() for name, value in known.items()}
+
+
+def _is_pointer(record: Record) -> bool:
+    return isinstance(record, Unreadable) and record.pointer
 
 
 def _timestamp(record: Record, origin: str) -> int:

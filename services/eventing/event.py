@@ -7,6 +7,7 @@ other way round.
 
 import builtins
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from eventing import contract, headers
 from eventing.contract import Contract
 from eventing.errors import BadRecord
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # in no attribute (CloudEvents 1.0, type system)
 MAX_DIGITS = 19  # of a number in a header: fewer always fit into PostgreSQL's bigint
 
 
@@ -114,6 +116,8 @@ def _binary(record: Record, at: dict[str, str], body: bytes) -> Event:
     for name in (headers.ID, headers.TYPE, headers.SOURCE):
         if not at.get(name):
             raise BadRecord(f"header {name} is missing; CloudEvents requires it")
+        if _CONTROL.search(at[name]):
+            raise BadRecord(f"header {name} is {at[name][:40]!r}; CloudEvents allows no control characters")
     if at[headers.SPECVERSION] != "1.0":
         raise BadRecord(f"header {headers.SPECVERSION} is {at[headers.SPECVERSION]!r}; only 1.0 is understood")
     return _event(record, at, body, id=at[headers.ID], type=at[headers.TYPE], source=at[headers.SOURCE])
@@ -125,16 +129,17 @@ def _bare(record: Record, at: dict[str, str], body: bytes) -> Event:
         data = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise BadRecord(f"the body is not JSON: {error}") from None
-    if not isinstance(data, dict) or not isinstance(data.get("action"), str):
+    action = data.get("action") if isinstance(data, dict) else None
+    if not isinstance(action, str) or not action or _CONTROL.search(action):
         raise BadRecord("the body has no 'action' and the record has no CloudEvents headers: its type is unknown")
     topic, partition, offset = _origin(record, at)
-    known = contract.find_action(topic, data["action"])
+    known = contract.find_action(topic, action)
     return _event(
         record,
         at,
         body,
         id=at.get(headers.ID) or f"{topic}-{partition}-{offset}",
-        type=known.event_type if known else data["action"],
+        type=known.event_type if known else action,
         source=f"kafka:{topic}",
         key=str(data[_alias(known)]) if known and _alias(known) in data else None,
     )

@@ -44,7 +44,7 @@ def application(
         description=_DESCRIPTION,
         lifespan=_with_probes(lifespan),
         redirect_slashes=False,  # a redirect would be an answer that no operation documents
-        responses=problems(HTTPStatus.CONTENT_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE),
+        responses=problems(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE),
     )
     install(app)
     app.add_middleware(Bounded)
@@ -76,7 +76,7 @@ class Bounded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body, then pass the request through."""
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
-        if not {"content-length", "transfer-encoding"} & headers.keys():
+        if {"content-length", "transfer-encoding"}.isdisjoint(headers.keys()):
             await self._app(scope, receive, send)
             return
         declared = int(headers.get("content-length", 0))  # a server refuses what is no number
@@ -85,7 +85,9 @@ class Bounded:
             return  # the caller has gone
         if max(declared, len(body)) > MAX_BODY:
             detail = f"a body has at most {MAX_BODY} bytes; send less"
-            await answer(HTTPStatus.CONTENT_TOO_LARGE, detail, headers={"Connection": "close"})(scope, receive, send)
+            await answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers={"Connection": "close"})(
+                scope, receive, send
+            )
             return
         await self._app(scope, _replay(body, receive), send)
 
@@ -160,7 +162,8 @@ class _Sent:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status, self.begun = message["status"], True
-            self.streamed = (b"content-type", b"text/event-stream; charset=utf-8") in message["headers"]
+            kind = next((value for name, value in message["headers"] if name == b"content-type"), b"")
+            self.streamed = kind.startswith(b"text/event-stream")
         await self._send(message)
 
 

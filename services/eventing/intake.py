@@ -23,6 +23,7 @@ from eventing.client import KafkaClient
 from eventing.consumer import Consumer
 from eventing.event import Record
 from eventing.lanes import Lanes, Place
+from eventing.loose import Loose, OddName
 from eventing.metrics import CONSUMED, LOST_RANGE
 from eventing.settings import Settings
 
@@ -36,16 +37,20 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands for a record the client cannot return: its place is known, its bytes stay in the source topic."""
+    """Stands for a record the client cannot return: its place is known, its bytes stay in the source topic.
+
+    One whose header names alone are at fault (`pointer` is False) has its bytes, and those names spelled out.
+    """
 
     topic: str
     partition: int
     offset: int
     reason: str
     timestamp: int = 0
-    key: None = None
-    value: bytes = b""
-    headers: tuple[tuple[str, bytes], ...] = ()
+    key: bytes | None = None
+    value: bytes | None = b""
+    headers: Sequence[tuple[str, bytes]] = ()
+    pointer: bool = True
 
 
 class Intake:
@@ -60,6 +65,7 @@ class Intake:
         self._room = asyncio.Event()
         lanes.on_room = self._room.set
         self._generation = 0  # of assignments
+        self._loose = Loose()
         self._suspects: dict[Place, int] = {}  # partitions polled alone, and how often their next record failed
         self.polled = time.monotonic()
         self.error: str | None = None
@@ -79,6 +85,7 @@ class Intake:
         try:
             if self._unplaced:
                 await self._place()
+            self._loose.end()
             delivered = await self._poll(POLL if not self._suspects else 0.0) + await self._poll_suspects()
             self.error = None
         except NoOffsetForPartitionError:
@@ -125,7 +132,7 @@ class Intake:
 
     def _deliver(self, place: Place, records: Sequence[Record]) -> int:
         CONSUMED.labels(place[0], self._consumer.group).inc(len(records))
-        return self._lanes.deliver(place, records)
+        return self._lanes.deliver(place, map(_spelled, records) if self._loose.used else records)
 
     async def _poll_suspects(self) -> int:
         """Poll each suspect alone, a record at a time, until it is past the place where it failed."""
@@ -172,6 +179,8 @@ class Intake:
         self.error = reason
         if isinstance(error, OffsetOutOfRangeError):
             self._lost(error)
+        elif isinstance(error, UnicodeDecodeError) and not self._loose.on:
+            self._loose.begin()
         elif isinstance(error, UNREADABLE) or not isinstance(error, (KafkaError, OSError, TimeoutError)):
             self._suspects = dict.fromkeys(self._lanes.partitions, 0)
         for place, partition in self._lanes.partitions.items():
@@ -185,3 +194,14 @@ class Intake:
             log.error("offset_out_of_range", topic=tp.topic, partition=tp.partition, offset=error.args[0][tp])
             self._lanes.close(place)
             self._unplaced.add(place)
+
+
+def _spelled(record: Record) -> Record:
+    """Return a record that may be handled, or a stand-in for one with header names that are not UTF-8."""
+    odd = next((name for name, _ in record.headers if isinstance(name, OddName)), None)
+    if odd is None:
+        return record
+    known = [(str(name), value) for name, value in record.headers]
+    reason = f"the header name {odd} is not UTF-8"
+    place = (record.topic, record.partition, record.offset)
+    return Unreadable(*place, reason, record.timestamp, record.key, record.value, known, pointer=False)

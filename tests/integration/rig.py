@@ -22,7 +22,7 @@ from workbench.home import Home
 from workbench.stack import Stack
 from workbench.topics import ensure_topics
 
-LARGE = 4 << 20  # bytes of a record `user-events` takes in these tests; its dead-letter topics keep Kafka's default
+LARGE = 4 << 20  # bytes of a record that `user-events` and analytics' dead letters take here; others keep the default
 QUICK = {  # retries, recovery and doubts take seconds, not minutes
     "EVENTING_CONSUMER_ATTEMPTS": "3",
     "EVENTING_CONSUMER_BACKOFF_INITIAL": "0.05",
@@ -116,7 +116,8 @@ class Rig:
         """Start the parts and make topics, databases and tables; no service runs yet."""
         async with Home.open() as home:
             stack = await Stack.start(home)
-            await ensure_topics(stack.broker.bootstrap, {TOPIC: PARTITIONS}, {"max.message.bytes": str(LARGE)})
+            large = dict.fromkeys((TOPIC, topic_of(TOPIC, "analytics")), PARTITIONS)
+            await ensure_topics(stack.broker.bootstrap, large, {"max.message.bytes": str(LARGE)})
             rig = cls(home, stack, await Fleet.prepare(home, stack, QUICK | dict(settings or {})))
             async with rig._producer:
                 yield rig
@@ -132,7 +133,7 @@ class Rig:
     ) -> int:
         """Write records as one batch; returns the offset of the first."""
         batch = self._producer.create_batch()
-        batch._builder = _DefaultRecordBatchBuilderPy(2, 0, False, -1, -1, 0, 2 * LARGE)  # takes any header key
+        batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, 2 * LARGE)  # takes any header name
         for key, value, headers in records:
             assert batch.append(timestamp=None, key=key, value=value, headers=list(headers))
         written = await (await self._producer.send_batch(batch, TOPIC, partition=partition))
@@ -146,6 +147,11 @@ class Rig:
         except httpx.TransportError as error:
             return 0, {"error": str(error)}
         return answer.status_code, answer.json()
+
+    async def says(self, name: str, check: str, words: str) -> dict[str, str] | None:
+        """Return a service's readiness checks when `check` contains `words`, None when it does not."""
+        checks: dict[str, str] = (await self.probe(name))[1].get("checks", {})
+        return checks if words in checks.get(check, "") else None
 
     async def unready(self, name: str, words: str, seconds: float = 20) -> dict[str, str]:
         """Wait until a service says that it is not ready because of `words`, while it is alive; returns its checks."""
@@ -169,6 +175,20 @@ class Rig:
             await admin.close()
         return {(tp.topic, tp.partition): known.offset for tp, known in found.items()}
 
+    async def has_committed(self, group: str, partition: int, offset: int) -> bool:
+        """Tell whether a group is done with `user-events` up to an offset."""
+        return (await self.committed(group)).get((TOPIC, partition), 0) >= offset
+
+    async def delete_topic(self, topic: str) -> None:
+        """Delete a topic and wait until it is gone."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.stack.broker.bootstrap)
+        await admin.start()
+        try:
+            await admin.delete_topics([topic])
+            await until(lambda: _absent(admin, topic))
+        finally:
+            await admin.close()
+
     async def fetch(self, database: str, query: str, *args: Any) -> list[asyncpg.Record]:
         """Read from a service's database."""
         connection = await asyncpg.connect(self.stack.postgres.url(database))
@@ -191,6 +211,10 @@ class Rig:
         first, second, third = tails.values()
         async with first.following(), second.following(), third.following():
             yield tails
+
+
+async def _absent(admin: AIOKafkaAdminClient, topic: str) -> bool:
+    return topic not in await admin.list_topics()
 
 
 async def letter_of(tail: Tail, offset: int, partition: int = 0, seconds: float = 15) -> Any:

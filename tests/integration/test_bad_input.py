@@ -1,115 +1,21 @@
 """Records that nobody should send: each ends in a clear dead letter, bytes untouched, and the next event flows."""
 
-import json
+import sys
 from collections import Counter
-from dataclasses import dataclass, field
 
+import httpx
 import pytest
-from tests.integration.rig import LARGE, Raw, Rig, attributes, letter_of, new_user, registered, until
 
+from contracts.users import TOPIC
 from eventing.dead_letter import topic_of
-from workbench.fleet import GROUPS
+from tests.integration.bad_records import EXPLODED, HANDLED, OTHERS, REGISTERED, UNDECODABLE, bare, everywhere
+from tests.integration.rig import LARGE, Raw, Rig, attributes, letter_of, new_user, registered, until
+from workbench.fleet import GROUPS, PARTITIONS, ROLES
+from workbench.records import read_topic
+from workbench.topics import ensure_topics
 
-HANDLED = None
 ADDED = {"traceparent", "tracestate"}  # a hop's own, beside `x-*`: a dead letter is a hop
-REGISTERED = "com.evenkeel.user.registered.v1"
-EXPLODED = "com.evenkeel.user.exploded.v1"
-
-
-@dataclass(frozen=True)
-class Bad:
-    """A record, and by group: how it ends, as disposition and words of the message, or HANDLED."""
-
-    value: bytes | None
-    fates: dict[str, tuple[str, str] | None]
-    headers: tuple[tuple[str, bytes | None], ...] = ()
-    key: bytes | None = field(default_factory=lambda: new_user().encode())
-
-
-def everywhere(words, disposition="undecodable"):
-    return dict.fromkeys(GROUPS, (disposition, words))
-
-
-def in_mailer(words, disposition="unknown-type"):
-    """Dead-lettered by the mailer; analytics and the cache take every event."""
-    return {"mailer": (disposition, words), "analytics": HANDLED, "profile-cache": HANDLED}
-
-
-def event(words, value=b'{"userId": "u", "action": "registered"}', event_type=REGISTERED, **more):
-    return Bad(value, everywhere(words), tuple(attributes(event_type, "u", **more)))
-
-
-def without(name, **more):
-    bad = event(f"header ce_{name} is missing")
-    return Bad(bad.value, bad.fates, tuple(pair for pair in bad.headers if pair[0] != f"ce_{name}"), **more)
-
-
-def bare(body, fates, **more):
-    return Bad(body if isinstance(body, bytes) else json.dumps(body).encode(), fates, **more)
-
-
-UNDECODABLE = {
-    "no JSON": bare(b"{", everywhere("the body is not JSON")),
-    "nothing": bare(b"", everywhere("the body is not JSON")),
-    "not UTF-8": bare(b'{"userId": "\xff", "action": "registered"}', everywhere("not JSON")),
-    "JSON too deep": bare(b"[" * 100_000, everywhere("the body is not JSON")),
-    "a number too long": bare(b"1" * 5_000, everywhere("the body is not JSON")),
-    "no object": bare([1], everywhere("no 'action'")),
-    "no action": bare({"userId": "u"}, everywhere("no 'action'")),
-    "an action that is no text": bare({"userId": "u", "action": 5}, everywhere("no 'action'")),
-    "no userId": bare({"action": "registered"}, everywhere("userId: Field required")),
-    "an empty userId and an empty key": bare({"userId": "", "action": "registered"}, everywhere("userId"), key=b""),
-    "a userId that is no id": bare({"userId": {"a": 1}, "action": "registered"}, everywhere("userId")),
-    "no address": bare({"userId": 1, "action": "registered", "email": "ada"}, everywhere("email")),
-    "an event, no JSON": event("body: Invalid JSON", b"{"),
-    "an event, no userId": event("userId: Field required", b"{}"),
-    "an event, the action of another": event("action", b'{"userId": "u", "action": "deleted"}'),
-    "an event, no address": event("email", b'{"userId": "u", "email": "a@b@c"}'),
-    "null and a key": Bad(None, everywhere("the body is null")),
-    "null and no key": Bad(None, everywhere("the body is null"), key=None),
-    "null in an event": event("the body is null", None),
-    "a header that is not UTF-8": bare(b"{}", everywhere("header x-note is not UTF-8"), headers=(("x-note", b"\xff"),)),
-    "a time that is none": event("header ce_time is 'yesterday'", time="yesterday"),
-    "a time out of range": event("header ce_time", time="9999-12-31T23:59:59-23:59"),
-    "another version of CloudEvents": event("header ce_specversion is '0.3'", specversion="0.3"),
-    "a version that is no number": event("header ce_aggregateversion is 'two'", aggregateversion="two"),
-    "a version that is no 64-bit number": event("header ce_aggregateversion is '1000", aggregateversion=str(10**30)),
-    "a negative version": event("header ce_aggregateversion is '-1'", aggregateversion="-1"),
-    "an expiry that is none": event("header ce_expirytime", expirytime="soon"),
-    "no id": without("id"),
-    "no type": without("type"),
-    "no source": without("source"),
-    "headers twice, the first ones wrong": Bad(
-        b'{"userId": "u", "action": "registered"}',
-        everywhere("header ce_specversion is '9'"),
-        (("ce_specversion", b"9"), ("n", b"1"), ("n", b"2"), ("ce_id", b"i1"), ("ce_id", b"i2"))
-        + tuple(attributes(REGISTERED, "u")),
-    ),
-    "a forged origin": bare(
-        b"{",
-        everywhere("not JSON"),
-        headers=(("x-origin-topic", b"elsewhere"), ("x-origin-partition", b"99"), ("x-origin-offset", b"7")),
-    ),
-}
-
-UNKNOWN = {
-    "an unknown action": bare({"userId": "u", "action": "exploded"}, in_mailer("'exploded'")),
-    "an unknown type": Bad(b"{}", in_mailer(repr(EXPLODED)), tuple(attributes(EXPLODED, "u"))),
-    "an action that is no Unicode": bare(b'{"userId": "u", "action": "\\ud800"}', everywhere("action")),
-    "an unknown type, no JSON": Bad(
-        b"{",
-        everywhere("the body is not JSON") | {"mailer": ("unknown-type", repr(EXPLODED))},
-        tuple(attributes(EXPLODED, "u")),
-    ),
-    "no address in an event": bare(
-        {"userId": "u", "action": "registered"}, in_mailer("email is missing", "permanent"), key=None
-    ),
-    "an id with a NUL": Bad(
-        b'{"userId": "u", "action": "registered", "email": "nul@example.com"}',
-        in_mailer("0x00", "exhausted") | {"analytics": ("exhausted", "0x00")},
-        tuple(attributes(REGISTERED, "u", id="a\0b")),
-    ),
-}
+DLQ = topic_of(TOPIC, "mailer")
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +63,7 @@ def _repeated(bad):
     return len(bad.headers) - len({name for name, _ in bad.headers})
 
 
-@pytest.mark.parametrize("bad", (UNDECODABLE | UNKNOWN).values(), ids=(UNDECODABLE | UNKNOWN).keys())
+@pytest.mark.parametrize("bad", (UNDECODABLE | OTHERS).values(), ids=(UNDECODABLE | OTHERS).keys())
 async def test_a_bad_record_ends_in_a_clear_dead_letter_and_the_next_event_flows(rig, letters, bad):
     offset = await rig.send(bad.value, bad.headers, key=bad.key)
     await flows(rig)
@@ -202,13 +108,24 @@ async def test_a_good_event_of_two_megabytes_is_handled(rig):
 
 
 async def test_a_bad_record_too_large_for_the_dead_letters_leaves_a_pointer(rig, letters):
-    bad = bare(b"{" + b"x" * (LARGE // 2), everywhere("the body is not JSON"))
-    offset = await rig.send(bad.value, key=bad.key)
+    bad = bare(b"{" + b"x" * (LARGE // 2), everywhere("the body is not JSON"), headers=(("note", b"kept"),))
+    offset = await rig.send(bad.value, bad.headers, key=bad.key)
     await flows(rig)
-    for letter in (await dead(letters, bad, offset)).values():
+    found = await dead(letters, bad, offset)
+    assert_untouched(found.pop("analytics"), bad)  # its topic takes large letters
+    for letter in found.values():
         known = dict(letter.headers)
         assert known["x-disposition"] == b"undecodable,pointer-only"
-        assert (letter.key, letter.value) == (bad.key, b"")
+        assert (letter.key, letter.value, known["note"]) == (bad.key, b"", b"kept")
+
+
+async def test_a_key_too_large_for_the_dead_letters_leaves_a_pointer_too(rig, letters):
+    bad = bare(b"{", everywhere("the body is not JSON"), key=b"k" * (LARGE // 2))
+    offset = await rig.send(bad.value, key=bad.key)
+    await flows(rig)
+    found = await dead(letters, bad, offset)
+    assert_untouched(found.pop("analytics"), bad)
+    assert {(letter.key, letter.value) for letter in found.values()} == {(None, b"")}
 
 
 async def test_a_header_name_that_is_not_utf8_is_dead_lettered_and_its_batch_flows(rig, letters):
@@ -226,8 +143,6 @@ async def test_a_header_name_that_is_not_utf8_is_dead_lettered_and_its_batch_flo
 
 
 async def test_metrics_name_no_type_that_no_contract_describes(rig):
-    import httpx
-
     async with httpx.AsyncClient(base_url=rig.fleet.url("analytics")) as http:
         answer = await http.get("/metrics")
     assert answer.status_code == 200
@@ -239,4 +154,47 @@ async def test_every_service_is_ready_after_all_of_it(rig):
     for name in ("mailer", "analytics", "profile-cache"):
         status, said = await rig.probe(name)
         assert (status, set(said["checks"].values())) == (200, {"ok"})
-    assert topic_of("user-events", "mailer") == "user-events.mailer.dlq"
+
+
+IMPATIENT = "import eventing.runtime as r; r.DLQ_PATIENCE = 1.0; from eventing.cli import main; main()"
+
+
+async def restart_mailer(rig, dlq_partitions):
+    """Start the mailer anew, with a dead-letter topic of so many partitions, or none."""
+    await rig.fleet.stop("mailer")
+    await rig.delete_topic(DLQ)
+    if dlq_partitions:
+        await ensure_topics(rig.stack.broker.bootstrap, {DLQ: dlq_partitions})
+    argv = [sys.executable, "-c", IMPATIENT, "consume", "mailer.handlers"]
+    environment = rig.fleet._environment("mailer", ROLES["mailer"])
+    rig.fleet.processes["mailer"] = await rig.home.spawn("mailer", argv, env=environment)
+    await rig.fleet.ready("mailer")
+
+
+async def test_without_its_dead_letter_topic_a_record_holds_its_key_and_no_other(rig):
+    await restart_mailer(rig, dlq_partitions=0)
+    offset = await rig.send(b"{", key=b"k")
+    same_key, other = new_user(), new_user()
+    await rig.send(*registered(same_key), key=b"k")
+    for partition in (0, 1):
+        end = await rig.send(*registered(other), key=other.encode(), partition=partition)
+    await arrived(rig, other)
+    await until(lambda: rig.has_committed("mailer", 1, end + 1))  # so it commits
+    assert (await rig.committed("mailer"))[TOPIC, 0] == offset
+    said = await until(lambda: rig.says("mailer", "handlers", "dead letters have not been written"))
+    assert said["group"] == "ok"
+    assert (await rig.probe("mailer", "/livez"))[0] == 200
+    assert not any(same_key in mail.recipients[0] for mail in rig.stack.mailbox.messages)
+    await ensure_topics(rig.stack.broker.bootstrap, {DLQ: PARTITIONS})
+    await arrived(rig, same_key, 15)
+    letter = (await read_topic(rig.stack.broker.bootstrap, DLQ))[0]
+    assert (letter.key, letter.value, letter.partition) == (b"k", b"{", 0)
+    await until(lambda: rig.has_committed("mailer", 0, offset + 3))
+
+
+async def test_dead_letters_find_their_way_into_a_topic_with_fewer_partitions(rig):
+    await restart_mailer(rig, dlq_partitions=2)
+    await rig.send(b"{", key=b"k", partition=5)
+    await flows(rig, partition=5)
+    letter = (await until(lambda: read_topic(rig.stack.broker.bootstrap, DLQ)))[0]
+    assert (letter.partition, dict(letter.headers)["x-origin-partition"]) == (1, b"5")
