@@ -51,7 +51,7 @@ class DeadLetters:
             await self._send(target, partition, entry.record, known)
 
     async def _send(self, target: str, partition: int, record: Record, known: dict[str, bytes]) -> None:
-        """Send the letter. One that is too large loses its body, if need be key and headers: they stay at the origin."""
+        """Send the letter; one that is too large loses its body, if need be key and headers: the origin has them."""
         original = list(record.headers)
         pointer = known | {
             headers.DISPOSITION: known[headers.DISPOSITION].removesuffix(POINTER.encode()) + POINTER.encode(),

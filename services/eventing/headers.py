@@ -5,7 +5,7 @@ and single-valued: a writer replaces them.
 """
 
 CONTENT_TYPE = "content-type"
-JSON = b"application/json"
+STRUCTURED = "application/cloudevents+json"
 
 SPECVERSION = "ce_specversion"
 ID = "ce_id"

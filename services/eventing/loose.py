@@ -49,7 +49,7 @@ class _Bytes(bytearray):
         found = super().__getitem__(at)
         return _Bytes(found) if isinstance(found, bytearray) else found
 
-    def decode(self, *_: str) -> str:  # type: ignore[override]
+    def decode(self, *_: str) -> str:
         try:
             return super().decode()
         except UnicodeDecodeError:
@@ -59,12 +59,12 @@ class _Bytes(bytearray):
 class _LooseBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
     def __iter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204
         super().__iter__()
-        self._buffer = _Bytes(self._buffer)
+        self._buffer: bytearray = _Bytes(self._buffer)  # uncompressed from here on
         return self
 
 
 class _LooseRecords(_MemoryRecordsPy):  # type: ignore[misc]
-    def next_batch(self):  # type: ignore[no-untyped-def,override]  # noqa: ANN202
+    def next_batch(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
         batch = self._next_slice
         if batch is None or batch[self.MAGIC_OFFSET] < 2:
             return super().next_batch()

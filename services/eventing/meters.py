@@ -1,5 +1,7 @@
-"""What a group's handlers did, as metrics. Children of a metric are looked up once per combination of labels: the
-lookup costs more than the count, and every event passes here.
+"""What a group's handlers did, as metrics.
+
+Children of a metric are looked up once per combination of labels: the lookup costs more than the count, and every
+event passes here.
 """
 
 import time

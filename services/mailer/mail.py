@@ -6,7 +6,10 @@ spoken to, so a crash leaves `sending` behind: once that attempt must be over, t
 
 from email.message import EmailMessage
 
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
 from eventing import Database, Event, Overload, Permanent, Temporary
+from eventing.errors import Unavailable
 from eventing.metrics import EMAILS, EMAILS_AMBIGUOUS
 from eventing.sql import load
 from eventing.tracing import effect
@@ -14,6 +17,8 @@ from mailer.settings import MailerSettings
 from mailer.smtp import Ambiguous, Server
 
 _SQL = load("mailer", "intent")
+
+INSIST = 60.0  # seconds; longer than a database takes to restart or fail over
 
 Intent = tuple[str, str, str]  # event id, template, recipient
 
@@ -88,7 +93,15 @@ class Mail:
         return not hold
 
     async def _settle(self, intent: Intent, state: str) -> None:
-        await self._database.execute(_SQL["settle"], *intent, state)
+        """Record what the server said; insist while the database is away: to forget it would send again."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((Unavailable, TimeoutError)),
+            wait=wait_exponential(multiplier=0.1, max=2),
+            stop=stop_after_delay(INSIST),
+            reraise=True,
+        ):
+            with attempt:
+                await self._database.execute(_SQL["settle"], *intent, state)
         if state != "pending":
             EMAILS.labels(intent[1], state).inc()
 

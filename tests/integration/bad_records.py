@@ -5,6 +5,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from tests.integration.rig import attributes, new_user
+
 from workbench.fleet import GROUPS
 
 HANDLED = None

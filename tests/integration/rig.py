@@ -48,7 +48,7 @@ async def until(probe: Callable[[], Any], seconds: float = 15, *, pause: float =
 def registered(user: str, **more: Any) -> tuple[bytes, list[tuple[str, bytes]]]:
     """Return body and headers of a registration as our relay writes it; `more` goes into the body."""
     body = {"userId": user, "action": "registered", "email": f"{user}@example.com"} | more
-    return json.dumps(body).encode(), attributes("com.evenkeel.user.registered.v1", user)
+    return json.dumps(body).encode(), attributes("com.evenkeel.user.registered.v1", user, aggregateversion="1")
 
 
 def attributes(event_type: str, user: str, **more: str) -> list[tuple[str, bytes]]:

@@ -5,11 +5,11 @@ from collections import Counter
 
 import httpx
 import pytest
+from tests.integration.bad_records import EXPLODED, HANDLED, OTHERS, REGISTERED, UNDECODABLE, bare, everywhere
+from tests.integration.rig import LARGE, Raw, Rig, attributes, letter_of, new_user, registered, until
 
 from contracts.users import TOPIC
 from eventing.dead_letter import topic_of
-from tests.integration.bad_records import EXPLODED, HANDLED, OTHERS, REGISTERED, UNDECODABLE, bare, everywhere
-from tests.integration.rig import LARGE, Raw, Rig, attributes, letter_of, new_user, registered, until
 from workbench.fleet import GROUPS, PARTITIONS, ROLES
 from workbench.records import read_topic
 from workbench.topics import ensure_topics

@@ -66,7 +66,7 @@ class Accepted:
 
 @pytest.fixture(scope="module")
 async def run(broker):
-    """Write 5,000 events in five phases, killing one process in the middle of each; `broker` proves that Kafka is to be had."""
+    """Write 5,000 events in five phases, killing one process in each; `broker` proves that Kafka is to be had."""
     async with Home.open() as home:
         stack = await Stack.start(home, lambda _: None)
         fleet = await Fleet.prepare(home, stack, QUICK)
@@ -148,7 +148,7 @@ async def test_every_registration_has_its_mail_and_only_doubts_have_two(run):
     assert {row["state"] for row in intents} == {"sent"}
     assert {mail.recipients[0].lower() for mail in stack.mailbox.messages} == accepted.addresses
     doubted = {row["recipient"] for row in intents if row["doubts"]}
-    twice = {message_id for message_id in stack.mailbox.duplicates()}
+    twice = set(stack.mailbox.duplicates())
     again = {m.recipients[0].lower() for m in stack.mailbox.messages if str(m.message["Message-ID"]) in twice}
     assert again <= doubted
 

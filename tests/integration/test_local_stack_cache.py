@@ -70,9 +70,15 @@ async def test_without_a_usable_cache_an_entry_lives_in_the_home(root: Path):
 
 
 async def test_concurrent_runs_agree_on_one_entry(root: Path):
+    all_make = asyncio.Barrier(4)
+
+    async def make(directory: Path) -> None:
+        (directory / "file").write_text("content")
+        await all_make.wait()
+
     async def one_run() -> Path:
         async with Home.open() as home:
-            return await cached(home, "thing-1", Maker())
+            return await cached(home, "thing-1", make)
 
     assert set(await asyncio.gather(*(one_run() for _ in range(4)))) == {root / "thing-1"}
     assert [path.name for path in root.iterdir()] == ["thing-1"]

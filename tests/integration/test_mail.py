@@ -155,3 +155,15 @@ async def test_a_state_that_does_not_exist_is_refused_by_the_table(db):
         await db.execute(
             "INSERT INTO mail_intent (event_id, template, recipient, state) VALUES ('e', 't', 'r', 'maybe')"
         )
+
+
+async def test_what_the_server_said_is_recorded_once_the_database_is_back(send, mailbox, db, postgres):
+    async def restart(_mail):
+        mailbox.before_answer = None
+        await postgres.restart()  # it goes away between the server's answer and our record of it
+
+    mailbox.before_answer = restart
+    await send(event())
+    await send(event())
+    state = await intent(db)
+    assert (state["state"], state["doubts"], len(mailbox.messages)) == ("sent", 0, 1)

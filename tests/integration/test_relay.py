@@ -80,10 +80,13 @@ async def test_every_event_arrives_in_the_order_of_its_key(db, topic, relaying, 
 
 
 async def test_a_rolled_back_transaction_publishes_nothing(db, topic, relaying, broker):
-    with pytest.raises(RuntimeError):
+    async def fail():
         async with db.transaction() as tx:
             await outbox.add(tx, Noted(id="k"))
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
     await add(db, "k")
     async with relaying():
         await emptied(db)
