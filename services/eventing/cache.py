@@ -20,7 +20,7 @@ from valkey.exceptions import ValkeyError
 from eventing.errors import Misconfigured, Unavailable
 from eventing.settings import Settings
 
-TTL = 3600  # seconds an entry lives at most, and a floor is remembered
+TTL = 300  # seconds an entry lives and a floor is remembered: what a reader may see at worst when no event arrives
 TICKET = 60  # seconds a ticket for an entry that is not there is good: longer than any read takes
 
 Outcome = Literal["applied", "stale"]

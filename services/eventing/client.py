@@ -11,6 +11,7 @@ from typing import Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
+from eventing.errors import Unavailable
 from eventing.event import Record
 from eventing.lanes import Place
 from eventing.settings import Settings
@@ -127,6 +128,15 @@ class KafkaClient:
             return None
         end: int | None = self._consumer.last_stable_offset(tp)
         return end
+
+    async def check(self) -> None:
+        """Raise unless a broker answers; for readiness. A member does not notice by itself: its polls are just empty.
+
+        Raises:
+            Unavailable: none did.
+        """
+        if not await self._consumer._client.force_metadata_update():  # noqa: SLF001  # the public calls swallow the outcome
+            raise Unavailable("Kafka does not answer")
 
     def missing(self, topics: Iterable[str]) -> list[str]:
         """Return those of `topics` that the cluster does not have, as far as is known now."""

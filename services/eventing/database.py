@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -151,7 +151,8 @@ class Database:
         try:
             await self._pool.release(connection, timeout=self.timeout)  # type: ignore[union-attr]  # open while borrowed
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            connection.terminate()
+            with suppress(asyncpg.InterfaceError):  # the pool has cut it already
+                connection.terminate()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

@@ -45,7 +45,7 @@ class Loose:
 
 
 class _Bytes(bytearray):
-    def __getitem__(self, at):  # type: ignore[no-untyped-def,override]  # noqa: ANN001, ANN204
+    def __getitem__(self, at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
         found = super().__getitem__(at)
         return _Bytes(found) if isinstance(found, bytearray) else found
 

@@ -93,14 +93,14 @@ async def consume(consumer: Consumer, health: Health) -> None:
         provided = await stack.enter_async_context(provide(consumer, config))
         if database := provided.get(Database):
             health.add("database", database.check)
+        runtime = Runtime(consumer, config, producer, provided)
+        health.add("group", runtime.check_group)  # before anybody can ask: it is not ready before it has joined
+        health.add("handlers", runtime.check_handlers, required=False)
+        health.watch(runtime.alive)
         port = await stack.enter_async_context(serving(probes(health), config))
         log.info("consumer_started", group=consumer.group, topics=consumer.topics, port=port)
         if database:
             await known_schema(database, health.stopping)
-        runtime = Runtime(consumer, config, producer, provided)
-        health.add("group", runtime.check_group)
-        health.add("handlers", runtime.check_handlers, required=False)
-        health.watch(runtime.alive)
         await runtime.run(health.stopping)
 
 

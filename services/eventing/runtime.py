@@ -95,6 +95,8 @@ class Runtime:
         """Raise unless this member consumes; for readiness."""
         if self.state != "consuming" and not self.state.startswith("no partitions"):
             raise Unavailable(self.state)
+        if self.client:
+            await self.client.check()
         if self.client and (missing := self.client.missing(self._consumer.topics)):
             raise Unavailable(f"topic {', '.join(missing)} does not exist; create it, or let the operator do so")
         if self.intake and self.intake.error:

@@ -60,11 +60,16 @@ def demo(
         console.print("stopped; nothing is left running")
         raise SystemExit(130) from None
     except ExceptionGroup as failed:
-        _, unexpected = failed.split(NotReadyError)
-        if unexpected:
+        expected, unexpected = failed.split(NotReadyError)
+        if unexpected or not expected:
             raise
-        raise SystemExit("\n".join(map(str, failed.exceptions))) from None
+        raise SystemExit("\n".join(map(str, _flat(expected)))) from None
     raise SystemExit(0 if ok else 1)
+
+
+def _flat(group: BaseExceptionGroup[NotReadyError]) -> list[NotReadyError]:
+    """Return the errors of a group and of the groups in it."""
+    return [e for part in group.exceptions for e in (_flat(part) if isinstance(part, BaseExceptionGroup) else [part])]
 
 
 async def _interruptible(work: Any) -> bool:
@@ -80,10 +85,7 @@ async def _run(console: Console, json_file: Path | None, *, keep: bool) -> bool:
     started = time.monotonic()
     async with Home.open() as home:
         console.print("starting Kafka, PostgreSQL and Valkey")
-        starting = asyncio.create_task(Stack.start(home, console.print))
-        # Loading the services' code takes as long as starting the parts: do both at once.
-        await asyncio.to_thread(importlib.import_module, "workbench.scenes")
-        stack = await starting
+        stack = await _start(home, console)
         from workbench.fleet import Fleet  # noqa: PLC0415
         from workbench.scenes import Scenes  # noqa: PLC0415
 
@@ -103,6 +105,14 @@ async def _run(console: Console, json_file: Path | None, *, keep: bool) -> bool:
             await _keep(stack, fleet, console, str(home.path))
         await fleet.stop(*fleet.processes)
     return not scenes.checks.failed
+
+
+async def _start(home: Home, console: Console) -> Stack:
+    """Start the parts; loading the services' code takes as long, so do both at once."""
+    async with asyncio.TaskGroup() as group:
+        starting = group.create_task(Stack.start(home, console.print))
+        group.create_task(asyncio.to_thread(importlib.import_module, "workbench.scenes"))
+    return starting.result()
 
 
 async def _trace(scenes: "Scenes", console: Console) -> Node | None:

@@ -96,7 +96,7 @@ class Scenes:
         await self._accounts.get(path)
         before = await self._cached(ada["userId"])
         (await self._accounts.patch(path, json={"name": "Ada King"})).raise_for_status()
-        gone = await self._until(lambda: self._uncached(ada["userId"]))
+        gone = await self._until(lambda: self._outdated(ada["userId"]))
         answer = (await self._accounts.get(path)).json()
         after = await self._cached(ada["userId"])
         self.console.print(f"  cached before: {before}\n  cached after:  {after}", highlight=False, markup=False)
@@ -170,6 +170,7 @@ class Scenes:
         """A kafka-python producer and consumer that know nothing of us."""
         self._title("8  a foreign client: kafka-python, bare JSON, no headers")
         before = (await self._analytics.get("/stats")).json()["events"]
+        await self._remember("123")
         place = json.loads(await self._foreign("produce"))
         letter = (await self._letters("mailer", 1))[0]
         self._show(letter)
@@ -181,7 +182,9 @@ class Scenes:
         self.checks.equal("the dead letter names its origin", int(letter.known["x-origin-offset"]), place["offset"])
         stats = await self._until(lambda: self._stats({"events": self.accepted + 3}))
         self.checks.that("analytics understands it", stats, f"{before} → {self.accepted + 3} events")
-        self.checks.that("the cache understands it", await self._until(lambda: self._outdated("123")))
+        self.checks.that(
+            "the cache understands it: what was cached is gone", await self._until(lambda: self._outdated("123"))
+        )
         seen = await self._foreign("consume")
         actions = sorted(json.loads(line)["action"] for line in seen.splitlines())
         expected = ["deleted", *["registered"] * (self.accepted + 1), "updated"]
@@ -232,11 +235,12 @@ class Scenes:
         body = (await self._entry(user_id)).get(b"body")
         return body.decode() if body else None
 
-    async def _uncached(self, user_id: str) -> bool:
+    async def _outdated(self, user_id: str) -> bool:
         return b"body" not in await self._entry(user_id)
 
-    async def _outdated(self, user_id: str) -> bool:
-        return b"ticket" in await self._entry(user_id)
+    async def _remember(self, user_id: str) -> None:
+        async with Valkey.from_url(self.stack.valkey.url) as valkey:
+            await valkey.hset(f"{CACHE}:{{{user_id}}}", "body", "{}")
 
     async def _until(self, probe: Any) -> Any:
         """Return the first true answer of `probe`, None when there is none in time."""

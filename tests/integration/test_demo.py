@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,15 @@ def test_the_readme_shows_what_the_demo_says(told):
     assert set(shown) <= {check["name"] for check in told[2]["checks"]}
 
 
+@pytest.fixture
+def place():
+    """Return a temporary directory that PostgreSQL's user may enter; pytest's own are closed."""
+    path = Path(tempfile.mkdtemp(prefix="demo-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
 @pytest.mark.parametrize(
     ("sent", "moment"),
     [
@@ -81,8 +92,8 @@ def test_the_readme_shows_what_the_demo_says(told):
         (signal.SIGKILL, "everything is ready"),
     ],
 )
-async def test_a_signal_at_any_moment_leaves_no_process_and_no_file(broker, sent, moment, tmp_path):
-    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+async def test_a_signal_at_any_moment_leaves_no_process_and_no_file(broker, sent, moment, place):
+    environment = os.environ | {"TMPDIR": str(place), "PYTHONUNBUFFERED": "1"}
     process = await asyncio.create_subprocess_exec(*DEMO, stdout=asyncio.subprocess.PIPE, env=environment)
     async with asyncio.timeout(60):
         while moment.encode() not in (line := await process.stdout.readline()):
@@ -90,9 +101,10 @@ async def test_a_signal_at_any_moment_leaves_no_process_and_no_file(broker, sent
     process.send_signal(sent)
     rest, _ = await asyncio.wait_for(process.communicate(), 40)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}[sent], rest.decode()
-    async with asyncio.timeout(20):
-        while children_of(tmp_path) or list(tmp_path.iterdir()):
-            await asyncio.sleep(0.1)
+    deadline = asyncio.get_running_loop().time() + 20
+    while (left := (children_of(place), [path.name for path in place.iterdir()])) != ([], []):
+        assert asyncio.get_running_loop().time() < deadline, left
+        await asyncio.sleep(0.1)
 
 
 def children_of(directory):
