@@ -39,6 +39,7 @@ _PROPERTIES = {
     "controller.listener.names": "CONTROLLER",
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",  # 3 s by default: every test would wait for it
+    "group.min.session.timeout.ms": "1000",  # tests kill members and wait for the group to notice
     # A killed broker may register again when its old session is over: 2 s instead of 9.
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "250",

@@ -127,15 +127,23 @@ class Guardian:
 
     def clean(self) -> None:
         """End the children still there, politely for `GRACE` seconds, then delete the directories."""
-        self._stop_politely()
         for pause in (0, 0.1, 0.5):  # a child that was being forked appears a moment later
             time.sleep(pause)
-            send(signal.SIGKILL, marked(self._home))
+            self._adopt_marked()
+            self._stop_politely()
         for path in self._directories:
             shutil.rmtree(path, ignore_errors=True)
 
+    def _alive_children(self) -> dict[int, str]:
+        return _alive({pid: child.started for pid, child in self._children.items()})
+
+    def _adopt_marked(self) -> None:
+        processes = census()
+        unnamed = marked(self._home) & set(processes) - set(self._alive_children())
+        self._children.update({pid: Child(processes[pid].started, signal.SIGTERM) for pid in unnamed})
+
     def _stop_politely(self) -> None:
-        children = _alive({pid: child.started for pid, child in self._children.items()})
+        children = self._alive_children()
         relatives = _relatives(children)
         for pid in children:
             send(self._children[pid].stop_signal, [pid])

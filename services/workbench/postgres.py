@@ -175,5 +175,5 @@ class Postgres:
 
 
 def _reachable(path: Path) -> bool:
-    """Return whether any user may enter the folder: a checkout in /root is closed to all but root."""
+    """Return whether any user may enter the folder: a checkout in root's home is closed to others."""
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))

@@ -16,6 +16,8 @@ from workbench.home import Home
 from workbench.jars import KAFKA
 from workbench.topics import ensure_topics
 
+LINUX = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+
 
 async def produce(broker: Broker, topic: str, *values: bytes) -> None:
     async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap, acks="all") as producer:
@@ -92,6 +94,7 @@ async def test_a_broker_that_cannot_start_says_why(home: Home, broker: Broker):
         await Broker.start(home, name="kafka-refused", port=port)
 
 
+@LINUX
 async def test_a_broker_starts_from_the_class_archive_its_predecessor_recorded(
     home: Home, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -105,6 +108,7 @@ async def test_a_broker_starts_from_the_class_archive_its_predecessor_recorded(
     await second.stop()
 
 
+@LINUX
 async def test_a_broker_starts_without_an_archive_that_does_not_fit(
     home: Home, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -180,6 +180,7 @@ async def test_what_a_child_started_ends_with_it(home: Home):
     await ended(int(child.tail()))
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 async def test_a_daemon_that_left_the_family_ends_with_the_home():
     async with Home.open() as home:
         code = "import subprocess as s; print(s.Popen(['sleep', '600'], start_new_session=True).pid)"

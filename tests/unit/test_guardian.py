@@ -110,7 +110,7 @@ def test_a_grandchild_in_another_session_is_ended(run: Run):
 def test_a_child_the_run_had_no_time_to_name_is_found_by_its_mark(run: Run):
     child = run.child(**{guardian.MARK: str(run.home)})
     run.die()
-    assert child.wait(1) == -signal.SIGKILL
+    assert child.wait(1) == -signal.SIGTERM
 
 
 def test_a_child_that_ended_before_is_not_touched(run: Run):
