@@ -1,5 +1,6 @@
 -- audit --
--- Keep the event as it came.
+-- Keep the event as it came. It is written after the counter, whose lock makes the order of `seq` the order of
+-- commits per user: who reads the history page by page misses nothing.
 INSERT INTO audit_log (event_id, type, user_id, version, happened_at, topic, partition, "offset", body)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 

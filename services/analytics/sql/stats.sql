@@ -5,7 +5,8 @@ SELECT
     coalesce(sum(joined) - sum(gone), 0)::bigint AS active_users,
     coalesce((SELECT json_agg(json_build_object('day', day, 'count', total) ORDER BY day DESC) FROM (
         SELECT day, sum(joined) AS total FROM daily GROUP BY day HAVING sum(joined) > 0 ORDER BY day DESC LIMIT $1
-    ) AS days), '[]') AS registrations_per_day
+    ) AS days), '[]') AS registrations_per_day,
+    clock_timestamp() AS as_of
 FROM daily
 
 -- history --
