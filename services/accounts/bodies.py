@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-
 # Names that lead nowhere (RFC 6761 and its kin); email-validator refuses them, so the document says it too.
 _NOWHERE = ("arpa", "invalid", "local", "localhost", "onion", "test")
 
@@ -50,7 +49,7 @@ Key = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="Makes the request safe to repeat for a day: the answer is given again, the work is not done again.",
+        description="Makes the request safe to repeat for a day: its answer is given again, its work is done once.",
     ),
 ]
 

@@ -24,6 +24,7 @@ _AWAY = (
     asyncpg.exceptions.InsufficientResourcesError,
     asyncpg.exceptions.ReadOnlySQLTransactionError,
 )
+_ASYNCPG = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 # Errors of two transactions that met; the same transaction succeeds when it is run again.
 CONTENTION = (asyncpg.exceptions.SerializationError, asyncpg.exceptions.DeadlockDetectedError)
 
@@ -136,11 +137,11 @@ class Database:
         assert self._pool is not None, "open the database first: `async with database:`"  # noqa: S101
         try:
             connection = await self._pool.acquire(timeout=self.timeout)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, TimeoutError, *_ASYNCPG) as error:
             raise Unavailable(f"the database gives no connection: {error or 'time is up'}") from error
         try:
             yield connection
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _ASYNCPG as error:
             if is_outage(error):
                 raise Unavailable(f"the database went away: {error}") from error
             raise
@@ -150,7 +151,7 @@ class Database:
     async def _release(self, connection: "Connection") -> None:
         try:
             await self._pool.release(connection, timeout=self.timeout)  # type: ignore[union-attr]  # open while borrowed
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (OSError, TimeoutError, *_ASYNCPG):
             with suppress(asyncpg.InterfaceError):  # the pool has cut it already
                 connection.terminate()
 
@@ -197,6 +198,8 @@ class Database:
 
 def is_outage(error: BaseException) -> bool:
     """Tell an outage of PostgreSQL from an error of the code that uses it."""
+    if isinstance(error, asyncpg.InternalClientError):
+        return True  # the connection was cut in the middle of an operation, and asyncpg has lost its place
     if isinstance(error, asyncpg.InterfaceError):
         return "closed" in str(error)  # otherwise it is a mistake in the use of asyncpg
     return isinstance(error, _AWAY)

@@ -67,7 +67,9 @@ def redrive(
         done = asyncio.run(_redrive(topic, wanted, rate))
     finally:
         provider.shutdown()
-    typer.echo(f"redrive {done.id}: sent {done.sent}, not asked for {done.unmatched}, came back too often {done.kept}")
+    typer.echo(f"redrive {done.id}: sent {done.sent}, not asked for {done.unmatched}, kept {done.kept}")
+    if done.kept:
+        typer.echo("kept are letters that came back too often, and pointers: too large for a letter, they have no body")
 
 
 async def _letters(topic: str) -> list[DeadLetter]:

@@ -131,8 +131,11 @@ def _structured(record: Record, at: dict[str, str], body: bytes) -> Event:
     try:
         envelope = json.loads(body)
         known = {f"ce_{name}": str(value) for name, value in envelope.items() if name not in ("data", "data_base64")}
-        inner = "data_base64" in envelope
-        data = base64.b64decode(envelope["data_base64"]) if inner else json.dumps(envelope.get("data")).encode()
+        "".join(known.values()).encode()  # JSON may hold half a surrogate pair, which no database and no header takes
+        encoded = envelope.get("data_base64")
+        data = (
+            json.dumps(envelope.get("data")).encode() if encoded is None else base64.b64decode(encoded, validate=True)
+        )
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BadRecord(f"the body is no structured CloudEvent: {error}") from None
     return _binary(record, {headers.SPECVERSION: ""} | known | at, data)

@@ -139,5 +139,5 @@ async def _unavailable(_: Request, error: Exception) -> JSONResponse:
 
 
 def _plain(text: str) -> str:
-    """Return text that JSON can carry: what a caller sent may hold half a surrogate pair, and comes back in messages."""
+    """Return text that JSON can carry: what a caller sent, half a surrogate pair say, comes back in messages."""
     return text[:1000].encode(errors="backslashreplace").decode()

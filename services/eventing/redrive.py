@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from eventing import headers, tracing
-from eventing.dead_letter import redrive_topic_of
+from eventing.dead_letter import POINTER, redrive_topic_of
 from eventing.errors import EventingError, Unavailable
 from eventing.event import Record
 from eventing.producer import Producer
@@ -38,6 +38,11 @@ class DeadLetter:
         return self.known.get(headers.DLQ_ID, "")
 
     @property
+    def pointer(self) -> bool:
+        """True when it was too large for a letter: its body is where it came from, and there is nothing to send."""
+        return self.known.get(headers.DISPOSITION, "").endswith(POINTER)
+
+    @property
     def redrives(self) -> int:
         """How often it has been sent back."""
         count = self.known.get(headers.REDRIVE_COUNT, "0")
@@ -46,7 +51,7 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Redriven:
-    """What a redrive did: letters sent back, not asked for, and kept because they came back too often."""
+    """What a redrive did: letters sent back, not asked for, and kept: they came back too often, or are pointers."""
 
     id: str
     sent: int = 0
@@ -142,7 +147,7 @@ class DeadLetterQueue:
         result, behind = Redriven(str(uuid.uuid4())), set[int]()  # partitions in which a letter stays
         with tracing.redriving(self.topic, result.id):
             async for letter in self.letters():
-                if not wanted(letter) or letter.redrives >= MAX_REDRIVES:
+                if not wanted(letter) or letter.pointer or letter.redrives >= MAX_REDRIVES:
                     behind.add(letter.record.partition)
                     result.unmatched += not wanted(letter)
                     result.kept += wanted(letter)

@@ -6,12 +6,18 @@ knows.
 
 import asyncio
 from email.message import EmailMessage
+from email.policy import default
 
 import aiosmtplib
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 
 from eventing import Overload, Permanent, Temporary
 from mailer.settings import MailerSettings
+
+_UTF8 = default.clone(utf8=True)
+# Replies to MAIL that concern its size or its parameters. Every other one concerns the sender, which all mails share:
+# no authentication, no storage, a sender that may not send. (RFC 5321, section 4.2.3.)
+_THIS_MAIL = (552, 555)
 
 
 class Ambiguous(Exception):
@@ -53,8 +59,7 @@ class Server:
             connection = kept or await self._connect()
             try:
                 async with asyncio.timeout(self._settings.smtp_timeout / 2):
-                    await connection.mail(str(mail["From"]))
-                    await connection.rcpt(str(mail["To"]))
+                    await _name(connection, mail)
             except SMTPResponseException as error:
                 connection.close()
                 raise _refusal(error) from error
@@ -84,7 +89,7 @@ class Server:
     async def _data(self, connection: SMTP, mail: EmailMessage) -> None:
         try:
             async with asyncio.timeout(self._settings.smtp_timeout / 2):
-                await connection.data(mail.as_bytes())
+                await connection.data(mail.as_bytes(policy=default if _is_ascii(mail) else _UTF8))
         except SMTPResponseException as error:
             connection.close()
             raise _refusal(error) from error
@@ -94,6 +99,26 @@ class Server:
         except BaseException:
             connection.close()
             raise
+
+
+async def _name(connection: SMTP, mail: EmailMessage) -> None:
+    """Name sender and recipient; addresses beyond ASCII need a server that takes them (SMTPUTF8, RFC 6531)."""
+    options = [] if _is_ascii(mail) else ["SMTPUTF8"]
+    if options and connection.is_ehlo_or_helo_needed:
+        await connection.ehlo()
+    if options and not connection.supports_extension("smtputf8"):
+        raise Permanent("the mail server takes no address beyond ASCII (SMTPUTF8)")
+    try:
+        await connection.mail(str(mail["From"]), options=options, encoding="utf-8")
+    except SMTPResponseException as error:
+        if error.code in _THIS_MAIL:
+            raise
+        raise Overload(f"the mail server answered {error.code} {error.message} to our sender address") from error
+    await connection.rcpt(str(mail["To"]), encoding="utf-8")
+
+
+def _is_ascii(mail: EmailMessage) -> bool:
+    return f"{mail['From']}{mail['To']}".isascii()
 
 
 def _refusal(error: SMTPResponseException) -> Exception:

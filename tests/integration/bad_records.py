@@ -46,7 +46,19 @@ def bare(body, fates, **more):
     return Bad(body if isinstance(body, bytes) else json.dumps(body).encode(), fates, **more)
 
 
+def structured(envelope, words):
+    body = envelope if isinstance(envelope, bytes) else json.dumps(envelope).encode()
+    return Bad(body, everywhere(words), (("content-type", b"application/cloudevents+json"),))
+
+
+ENVELOPE = {"specversion": "1.0", "id": "i", "source": "/s", "type": REGISTERED}
 UNDECODABLE = {
+    "a structured event, no JSON": structured(b"{", "no structured CloudEvent"),
+    "a structured event, a list": structured([], "no structured CloudEvent"),
+    "a structured event, no id": structured(ENVELOPE | {"id": ""}, "ce_id is missing"),
+    "a structured event, no data": structured(ENVELOPE, "body: Input should be an object"),
+    "a structured event, no base64": structured(ENVELOPE | {"data_base64": "%"}, "no structured CloudEvent"),
+    "a structured event, no Unicode": structured(ENVELOPE | {"partitionkey": "\ud800"}, "no structured CloudEvent"),
     "no JSON": bare(b"{", everywhere("the body is not JSON")),
     "nothing": bare(b"", everywhere("the body is not JSON")),
     "not UTF-8": bare(b'{"userId": "\xff", "action": "registered"}', everywhere("not JSON")),

@@ -10,6 +10,9 @@ from tests.integration.rig import LARGE, Raw, Rig, attributes, letter_of, new_us
 
 from contracts.users import TOPIC
 from eventing.dead_letter import topic_of
+from eventing.producer import Producer
+from eventing.redrive import DeadLetterQueue
+from eventing.settings import Settings
 from workbench.fleet import GROUPS, PARTITIONS, ROLES
 from workbench.records import read_topic
 from workbench.topics import ensure_topics
@@ -128,6 +131,15 @@ async def test_a_key_too_large_for_the_dead_letters_leaves_a_pointer_too(rig, le
     assert {(letter.key, letter.value) for letter in found.values()} == {(None, b"")}
 
 
+async def test_a_pointer_is_not_sent_back_since_it_has_no_body(rig, letters):
+    offset = await rig.send(b"{" + b"x" * (LARGE // 2), key=b"k")
+    letter = await letter_of(letters["mailer"], offset)
+    settings = Settings(kafka_bootstrap=rig.stack.broker.bootstrap)
+    async with Producer(settings) as producer, DeadLetterQueue.open(DLQ, settings) as queue:
+        done = await queue.redrive(producer, wanted=lambda found: found.record.offset == letter.offset)
+    assert (done.sent, done.kept) == (0, 1)
+
+
 async def test_a_header_name_that_is_not_utf8_is_dead_lettered_and_its_batch_flows(rig, letters):
     first, last = new_user(), new_user()
     bad = ((Raw(b"\xff\xfe"), b"v"), ("n", b"1"))
@@ -143,6 +155,8 @@ async def test_a_header_name_that_is_not_utf8_is_dead_lettered_and_its_batch_flo
 
 
 async def test_metrics_name_no_type_that_no_contract_describes(rig):
+    await rig.send(b"{}", attributes(EXPLODED, new_user()), key=b"k")
+    await flows(rig)
     async with httpx.AsyncClient(base_url=rig.fleet.url("analytics")) as http:
         answer = await http.get("/metrics")
     assert answer.status_code == 200

@@ -24,11 +24,11 @@ async def send(db, mailbox):
     """Send the welcome of an event, as the handler does."""
     opened = []
 
-    async def send(event, **settings):
+    async def send(event, to="Ada@example.com", **settings):
         config = MailerSettings(smtp_host="127.0.0.1", smtp_port=mailbox.port, smtp_timeout=1, **settings)
         mail = Mail(db, config)
         opened.append(mail)
-        await mail.send(event, "welcome", to="Ada@example.com", subject="Welcome", text="Hello")
+        await mail.send(event, "welcome", to=to, subject="Welcome", text="Hello")
 
     yield send
     for mail in opened:
@@ -167,3 +167,32 @@ async def test_what_the_server_said_is_recorded_once_the_database_is_back(send, 
     await send(event())
     state = await intent(db)
     assert (state["state"], state["doubts"], len(mailbox.messages)) == ("sent", 0, 1)
+
+
+async def test_an_international_address_gets_its_mail(send, mailbox):
+    await send(event(), to="zoë@münchen.example")
+    assert mailbox.messages[0].recipients == ("zoë@münchen.example",)
+    assert mailbox.messages[0].message["To"] == "zoë@münchen.example"
+
+
+async def test_an_international_address_is_refused_for_good_by_a_server_that_takes_none(send, mailbox, db):
+    async def greet(_server, session, _envelope, hostname, responses):
+        session.host_name = hostname
+        return [line for line in responses if "SMTPUTF8" not in line]
+
+    mailbox.handle_EHLO = greet
+    with pytest.raises(Permanent, match="SMTPUTF8"):
+        await send(event(), to="zoë@example.com")
+    assert tuple(await intent(db)) == ("refused", 1, 0)
+    await send(event("e2"))
+    assert len(mailbox.messages) == 1
+
+
+async def test_a_sender_the_server_does_not_take_holds_every_mail_and_refuses_none(send, mailbox, db):
+    async def refuse(*_):
+        return "530 5.7.0 Authentication required"
+
+    mailbox.handle_MAIL = refuse
+    with pytest.raises(Overload, match="530"):
+        await send(event())
+    assert tuple(await intent(db)) == ("pending", 1, 0)
