@@ -63,14 +63,14 @@ class Settings(ServiceSettings):
     kafka_client_id: str = Field("", description="Defaults to the service's name.")
     kafka_request_timeout: PositiveFloat = Field(10.0, description="Seconds a single request may take.")
 
-    database_url: str = Field("", description="postgresql:// URL; required where a database is used.")
+    database_url: str = Field("", repr=False, description="postgresql:// URL; required where a database is used.")
     database_pool: PositiveInt = Field(10, description="Connections this process may open.")
     database_timeout: PositiveFloat = Field(10.0, description="Seconds to wait for a connection or a statement.")
     database_pooler: bool = Field(
         default=False, description="True behind PgBouncer in transaction mode: no prepared statements."
     )
 
-    cache_url: str = Field("", description="valkey:// or redis:// URL; required where a cache is used.")
+    cache_url: str = Field("", repr=False, description="valkey:// or redis:// URL; required where a cache is used.")
     cache_timeout: PositiveFloat = Field(0.25, description="Seconds before a cache that is silent counts as gone.")
 
     http_host: str = "127.0.0.1"
