@@ -1,43 +1,95 @@
 """Lane → handler → effect: one attempt at one record, and what it came to."""
 
+from concurrent.futures import Executor
 from typing import Any
 
 from eventing import inbox, tracing
+from eventing.clock import wall
 from eventing.consumer import STALE, Consumer
 from eventing.contract import Contract
-from eventing.database import CONTENTION, Database, Transaction
+from eventing.database import CONTENTION, Database
 from eventing.errors import BadRecord, Temporary, UnknownType
 from eventing.event import Event
-from eventing.handler import Handler
-from eventing.intake import Unreadable
-from eventing.lanes import Entry
+from eventing.handler import Bound, Handler
+from eventing.lane import Entry
 from eventing.metrics import SCHEMA_FAILURES
-from eventing.outcome import Kind, Outcome, Retries, judge
+from eventing.outcome import Kind, Ladder, Outcome
+from eventing.parking import Parking
+from eventing.unreadable import Unreadable
+
+_PROCESSED, _STALE, _SKIPPED = Outcome(Kind.PROCESSED), Outcome(Kind.STALE), Outcome(Kind.SKIPPED)
+DUPLICATE = Outcome(Kind.DUPLICATE)
+
+
+class Router:
+    """Finds the handler of an event, and its body."""
+
+    def __init__(self, consumer: Consumer, provided: dict[type, Any], threads: Executor | None) -> None:
+        bound = {id(handler): Bound(handler, provided, threads) for handler in consumer.all_handlers}
+        self._handlers = {contract.event_type: bound[id(handler)] for contract, handler in consumer.handlers.items()}
+        self._catch_all = bound[id(consumer.catch_all)] if consumer.catch_all else None
+        self._keeps_unknown = consumer.unknown == "dead_letter"
+
+    def route(self, event: Event) -> Bound | None:
+        """Return the handler, None for an event that others care about.
+
+        Raises:
+            UnknownType: no contract describes it, and it is to be kept.
+        """
+        found = self._handlers.get(event.type, self._catch_all)
+        if found is None and self._keeps_unknown and event.contract is None:
+            raise UnknownType(f"no contract describes type {event.type!r}; deploy one that does, then redrive")
+        return found
 
 
 class Attempts:
-    """Runs the handlers of one consumer."""
+    """Runs the handlers of one consumer, one event at a time."""
 
-    def __init__(self, consumer: Consumer, retries: Retries, provided: dict[type, Any]) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        ladder: Ladder,
+        provided: dict[type, Any],
+        *,
+        threads: Executor | None = None,
+        parking: Parking | None = None,
+    ) -> None:
         """Describe the attempts.
 
         Args:
             consumer: the declared handlers.
-            retries: attempts and waits.
+            ladder: what follows from failures.
             provided: open resources by type; `Database` among them when a handler takes a transaction.
+            threads: where sync handlers run.
+            parking: the parked keys, when the exhausted are parked.
         """
-        self._consumer = consumer
-        self._retries = retries
-        self._provided = provided
+        self._group = consumer.group
+        self._ladder = ladder
+        self._router = Router(consumer, provided, threads)
+        self._database: Database | None = provided.get(Database)
+        self._parking = parking
 
     async def run(self, entry: Entry) -> tuple[Event | None, Outcome]:
         """Handle a record once; never raises but for cancellation. The event is None when it cannot be read."""
         event: Event | None = None
         try:
             event = read(entry)
+            if event.not_before is not None and (early := event.not_before - wall()) > 0:
+                return event, Outcome(Kind.EARLY, delay=early)
+            if self._parking is not None and self._parking.concerns(event, entry.record):
+                return event, await self._in_turn(self._parking, event, entry)
             return event, await self._handle(event, entry)
         except Exception as error:  # a handler may raise anything; the ladder decides
-            return event, judge(error, entry.attempt, self._retries)
+            return event, self._ladder.judge(error, event.attempt if event else entry.attempt)
+
+    async def _in_turn(self, parking: Parking, event: Event, entry: Entry) -> Outcome:
+        """Handle an event of a key that may be parked."""
+        if (waits := await parking.turn(event, entry.record)) is not None:
+            return waits
+        outcome = await self._handle(event, entry)
+        if outcome.final:
+            await parking.done(event, entry.record)
+        return outcome
 
     async def _handle(self, event: Event, entry: Entry) -> Outcome:
         if not tracing.exporting():
@@ -46,39 +98,28 @@ class Attempts:
         record = entry.record
         with tracing.processed(
             event, topic=record.topic, partition=record.partition, offset=record.offset,
-            group=self._consumer.group, previous=entry.previous,
+            group=self._group, previous=entry.previous,
         ) as span:  # fmt: skip
             entry.previous = span.get_span_context()
             return await self._run(event)
 
     async def _run(self, event: Event) -> Outcome:
-        handler = self._route(event)
-        if handler is None:
-            return Outcome(Kind.SKIPPED)
-        given = self._provided | {Event: event, **_payload(event, handler)}
-        if not handler.transactional:
-            return _done(await handler.run(given))
-        return await self._once(event, handler, given)
+        bound = self._router.route(event)
+        if bound is None:
+            return _SKIPPED
+        body = payload(event, bound.handler)
+        if not bound.transactional:
+            return done(await bound(body, event))
+        return await self._once(bound, body, event)
 
-    def _route(self, event: Event) -> Handler | None:
-        """Return the handler, None for an event that others care about."""
-        contract = event.contract
-        if contract is not None and contract in self._consumer.handlers:
-            return self._consumer.handlers[contract]
-        if self._consumer.catch_all is not None:
-            return self._consumer.catch_all
-        if contract is None and self._consumer.unknown == "dead_letter":
-            raise UnknownType(f"no contract describes type {event.type!r}; deploy one that does, then redrive")
-        return None
-
-    async def _once(self, event: Event, handler: Handler, given: dict[type, Any]) -> Outcome:
+    async def _once(self, bound: Bound, body: Contract | None, event: Event) -> Outcome:
         """Run the handler in a transaction that begins with the inbox row."""
-        database: Database = self._provided[Database]
+        assert self._database is not None  # noqa: S101  # `provide` opens one for a transactional handler
         try:
-            async with database.transaction() as tx:
-                if not await inbox.claim(tx, self._consumer.group, event):
-                    return Outcome(Kind.DUPLICATE)
-                return _done(await handler.run(given | {Transaction: tx}))
+            async with self._database.transaction() as tx:
+                if not await inbox.claim(tx, self._group, event):
+                    return DUPLICATE
+                return done(await bound(body, event, tx))
         except CONTENTION as error:
             raise Temporary(f"two transactions met: {error}", delay=0.05) from error
 
@@ -92,21 +133,27 @@ def read(entry: Entry) -> Event:
     if isinstance(entry.record, Unreadable):
         raise BadRecord(entry.record.reason)
     event = Event.read(entry.record)
-    object.__setattr__(event, "attempt", entry.attempt)
+    event.attempt += entry.attempt - 1
     return event
 
 
-def _payload(event: Event, handler: Handler) -> dict[type, Contract]:
+def payload(event: Event, handler: Handler) -> Contract | None:
+    """Return the body as its contract has it; None for an event of a type that only a catch-all takes.
+
+    Raises:
+        BadRecord: the body breaks its contract, or is no JSON.
+    """
     contract = handler.contract or event.contract
     if contract is None:
         event.json()  # a catch-all sees JSON, or nobody does
-        return {}
+        return None
     try:
-        return {contract: contract.decode(event.data)}
+        return contract.decode(event.data)
     except BadRecord:
         SCHEMA_FAILURES.labels(event.type).inc()
         raise
 
 
-def _done(returned: object) -> Outcome:
-    return Outcome(Kind.STALE if returned is STALE else Kind.PROCESSED)
+def done(returned: object) -> Outcome:
+    """Return the outcome of a handler that returned."""
+    return _STALE if returned is STALE else _PROCESSED

@@ -5,20 +5,20 @@ what was fetched), no commit without offsets, no cancelled poll, every wait boun
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
 
 from eventing.errors import Unavailable
 from eventing.event import Record
-from eventing.lanes import Place
+from eventing.lane import Place
+from eventing.port import Listener, Start
 from eventing.settings import Settings
 
 NOWHERE = TopicPartition("__eventing_nowhere", 0)  # never assigned: polling it keeps the member alive and buffers whole
-
-Listener = Callable[[list[Place]], Awaitable[None]]
 
 
 class KafkaClient:
@@ -39,6 +39,7 @@ class KafkaClient:
             bootstrap_servers=settings.kafka_bootstrap,
             client_id=settings.kafka_client_id or settings.service,
             group_id=group,
+            group_instance_id=settings.consumer_instance_id or None,
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
@@ -89,22 +90,25 @@ class KafkaClient:
         found = await self._consumer.getmany(*asked, timeout_ms=int(seconds * 1000), max_records=limit)
         return {(tp.topic, tp.partition): records for tp, records in found.items()}
 
-    async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, int]:
+    async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, Start]:
         """Return where to begin each partition: its committed offset, else its first or last one by policy.
 
-        A committed offset that has expired is raised to the first that still exists.
+        A committed offset that has expired is raised to the first that still exists, and the difference is lost.
         """
         asked = [TopicPartition(*place) for place in places]
-        found: dict[TopicPartition, int] = {}
+        found: dict[Place, Start] = {}
         async with asyncio.timeout(self._timeout):
-            committed = await self._consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001  # one request for all; the public call makes one each
+            committed = await self._consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001  # the public call drops the metadata
             first = await self._consumer.beginning_offsets(asked)
             last = await self._consumer.end_offsets(asked)
         for tp in asked:
-            known = committed[tp].offset if tp in committed else -1
-            begin = first[tp] if policy == "earliest" else last[tp]
-            found[tp] = max(known, first[tp]) if known >= 0 else begin
-        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
+            known: OffsetAndMetadata | None = committed.get(tp)
+            if known is None or known.offset < 0:
+                start = Start(first[tp] if policy == "earliest" else last[tp])
+            else:
+                start = Start(max(known.offset, first[tp]), known.metadata, max(first[tp] - known.offset, 0))
+            found[tp.topic, tp.partition] = start
+        return found
 
     def seek(self, place: Place, offset: int) -> None:
         """Continue a partition at `offset`; ignored when it is no longer ours."""
@@ -112,14 +116,23 @@ class KafkaClient:
         if tp in self._consumer.assignment():
             self._consumer.seek(tp, offset)
 
-    async def commit(self, offsets: dict[Place, int]) -> None:
-        """Commit explicit offsets.
+    def position(self, place: Place) -> int | None:
+        """Return the offset after what the client has passed, markers and gaps included; None when unknown."""
+        assigned = self._consumer._subscription.subscription.assignment  # noqa: SLF001  # the public call waits for a position
+        state = assigned.state_value(TopicPartition(*place)) if assigned is not None else None
+        return state.position if state is not None and state.has_valid_position else None
+
+    async def commit(self, offsets: dict[Place, tuple[int, str]]) -> None:
+        """Commit explicit offsets, each with a note.
 
         Raises:
             KafkaError: refused (`CommitFailedError`: the group has moved on), or not answered in time.
         """
         async with asyncio.timeout(5.0):
-            await self._consumer.commit({TopicPartition(*place): offset for place, offset in offsets.items()})
+            try:
+                await self._consumer.commit({TopicPartition(*place): told for place, told in offsets.items()})
+            except IllegalStateError as error:  # given away since we looked: the same refusal, by our own client
+                raise CommitFailedError(str(error)) from error
 
     def end(self, place: Place) -> int | None:
         """Return the last stable offset of a partition, None before the first fetch."""
@@ -128,6 +141,12 @@ class KafkaClient:
             return None
         end: int | None = self._consumer.last_stable_offset(tp)
         return end
+
+    async def ends(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Ask the broker for the ends of partitions, whatever the fetcher has or has not seen."""
+        async with asyncio.timeout(self._timeout):
+            found = await self._consumer.end_offsets([TopicPartition(*place) for place in places])
+        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
     async def check(self) -> None:
         """Raise unless a broker answers; for readiness. A member does not notice by itself: its polls are just empty.

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from eventing import headers, tracing
+from eventing.clock import wall
 from eventing.errors import SendFailed
 from eventing.event import Event, Record, came_back
-from eventing.intake import Unreadable
-from eventing.lanes import Entry
+from eventing.lane import Entry
 from eventing.outcome import Outcome
-from eventing.producer import Producer
+from eventing.port import Sender
+from eventing.unreadable import Unreadable
 
 POINTER = ",pointer-only"  # the letter has no body: its origin headers say where the bytes are
 MAX_MESSAGE = 1024  # bytes of the error's message
@@ -31,8 +32,8 @@ def redrive_topic_of(topic: str, group: str) -> str:
 class DeadLetters:
     """Writes the dead letters of one group."""
 
-    def __init__(self, producer: Producer, group: str) -> None:
-        self._producer = producer
+    def __init__(self, sender: Sender, group: str) -> None:
+        self._sender = sender
         self._group = group
 
     async def write(self, entry: Entry, event: Event | None, outcome: Outcome) -> None:
@@ -46,7 +47,7 @@ class DeadLetters:
         known = _why(entry, event, outcome, self._group)
         event_id = event.id if event else f"{topic}-{partition}-{offset}"
         reason = known[headers.ERROR_TYPE].decode()
-        with tracing.dead_lettered(target, event_id, self._group, reason, entry.previous) as hop:
+        with tracing.forwarded(target, event_id, self._group, reason, entry.previous) as hop:
             known |= {name: value.encode() for name, value in hop.items()}
             await self._send(target, partition, entry.record, known)
 
@@ -60,11 +61,11 @@ class DeadLetters:
         for value, letter in ((record.value, known), (b"", pointer)):
             try:
                 everything = headers.replace(original, letter)
-                return await self._producer.send(target, value, key=record.key, headers=everything, partition=partition)
+                return await self._sender.send(target, value, key=record.key, headers=everything, partition=partition)
             except SendFailed as error:
                 if error.reason not in _TOO_LARGE:
                     raise
-        return await self._producer.send(target, b"", key=None, headers=list(pointer.items()), partition=partition)
+        return await self._sender.send(target, b"", key=None, headers=list(pointer.items()), partition=partition)
 
 
 _PLACE = (headers.ORIGIN_TOPIC, headers.ORIGIN_PARTITION, headers.ORIGIN_OFFSET)
@@ -81,33 +82,53 @@ def _origin(record: Record, event: Event | None) -> tuple[str, int, int]:
     return record.topic, record.partition, record.offset
 
 
-def _why(entry: Entry, event: Event | None, outcome: Outcome, group: str) -> dict[str, bytes]:
-    topic, partition, offset = _origin(entry.record, event)
-    now = datetime.now(UTC)
-    first = datetime.fromtimestamp(entry.first_failed, UTC) if entry.first_failed else now
-    error = outcome.error or RuntimeError("no error was given")
+def known_origin(record: Record, event: Event | None) -> dict[str, str]:
+    """Return the headers by which a copy remembers the first delivery; one without an id keeps what was derived."""
+    topic, partition, offset = _origin(record, event)
     known = {
-        headers.DLQ_ID: hashlib.sha256(f"{group}/{topic}/{partition}/{offset}".encode()).hexdigest()[:32],
         headers.ORIGIN_TOPIC: topic,
         headers.ORIGIN_PARTITION: str(partition),
         headers.ORIGIN_OFFSET: str(offset),
-        headers.ORIGIN_TIMESTAMP: str(_timestamp(entry.record, topic)),
-        headers.GROUP: group,
-        headers.DISPOSITION: outcome.disposition + (POINTER if _is_pointer(entry.record) else ""),
-        headers.ATTEMPT: str(entry.attempt),
-        headers.ERROR_TYPE: type(error).__name__,
-        headers.ERROR_MESSAGE: _cut(str(error), MAX_MESSAGE),
-        headers.ERROR_STACK: _cut("".join(traceback.format_exception(error))[-MAX_STACK:], MAX_STACK),
-        headers.FIRST_FAILED_AT: first.isoformat(),
-        headers.LAST_FAILED_AT: now.isoformat(),
-        headers.HANDLER_VERSION: version("evenkeel"),
+        headers.ORIGIN_TIMESTAMP: str(_timestamp(record, topic)),
     }
     if event is not None:
         if not event.headers.get(headers.ID):
-            known[headers.ID] = event.id  # a record without one keeps what was derived, through any redrive
+            known[headers.ID] = event.id
         if event.origin is None and event.hop:
             known[headers.ORIGIN_TRACEPARENT] = event.hop
+    return known
+
+
+def _why(entry: Entry, event: Event | None, outcome: Outcome, group: str) -> dict[str, bytes]:
+    now = wall()
+    error = outcome.error or RuntimeError("no error was given")
+    known = known_origin(entry.record, event)
+    place = "/".join(known[name] for name in _PLACE)
+    known |= {
+        headers.DLQ_ID: hashlib.sha256(f"{group}/{place}".encode()).hexdigest()[:32],
+        headers.GROUP: group,
+        headers.DISPOSITION: outcome.disposition + (POINTER if _is_pointer(entry.record) else ""),
+        headers.ATTEMPT: str(event.attempt if event else entry.attempt),
+        headers.ERROR_TYPE: type(error).__name__,
+        headers.ERROR_MESSAGE: _cut(str(error), MAX_MESSAGE),
+        headers.ERROR_CAUSE: _cut(repr(error.__cause__), MAX_MESSAGE) if error.__cause__ else "",
+        headers.ERROR_STACK: _cut("".join(traceback.format_exception(error))[-MAX_STACK:], MAX_STACK),
+        headers.FIRST_FAILED_AT: _first_failed(entry, event) or _iso(now),
+        headers.LAST_FAILED_AT: _iso(now),
+        headers.HANDLER_VERSION: version("evenkeel"),
+    }
     return {name: value.encode() for name, value in known.items()}
+
+
+def _first_failed(entry: Entry, event: Event | None) -> str | None:
+    """Return when it failed first: here, or before it came through a retry topic."""
+    if event is not None and event.retried and (told := event.headers.get(headers.FIRST_FAILED_AT)):
+        return told
+    return _iso(entry.first_failed) if entry.first_failed else None
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _is_pointer(record: Record) -> bool:

@@ -46,6 +46,10 @@ class UnknownType(Permanent):
     """No contract describes this type of event; deploy the code that knows it, then redrive."""
 
 
+class Parked(EventingError):
+    """An earlier event of this key waits in the dead letters; redrive that one, and this one with it."""
+
+
 class InvalidContract(EventingError):
     """The event breaks its contract and was refused before the commit."""
 

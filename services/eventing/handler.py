@@ -1,9 +1,13 @@
 """A handler: a plain function, and what each of its parameters wants, read from the annotations."""
 
 import asyncio
+import contextvars
 import inspect
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import partial
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from eventing.contract import Contract
@@ -11,17 +15,19 @@ from eventing.database import Transaction
 from eventing.errors import Misconfigured
 from eventing.event import Event
 
+PAYLOAD: Any = Contract  # stands for the event's body among what a handler wants
+
 
 @dataclass(frozen=True)
 class Handler:
     """A function for one contract, or for every event when `contract` is None.
 
-    `wants` maps its parameters to types: the contract, `Event`, `Transaction`, or a resource.
+    `wants` maps its parameters to what they are given: `PAYLOAD`, `Event`, `Transaction`, or a resource's type.
     """
 
     call: Callable[..., Any]
     contract: type[Contract] | None
-    wants: dict[str, type]
+    wants: dict[str, Any]
     threaded: bool
 
     @property
@@ -32,15 +38,31 @@ class Handler:
     @property
     def resources(self) -> set[type]:
         """Types that must be provided for it."""
-        own = (Event, Transaction)
-        return {t for t in self.wants.values() if t not in own and not issubclass(t, Contract)}
+        return {kind for kind in self.wants.values() if kind not in (PAYLOAD, Event, Transaction)}
 
-    async def run(self, provided: dict[type, Any]) -> Any:
+
+class Bound:
+    """A handler with its resources at hand: what is the same for every event is looked up once."""
+
+    def __init__(self, handler: Handler, provided: dict[type, Any], threads: Executor | None) -> None:
+        self.handler = handler
+        self.transactional = handler.transactional
+        self._call = handler.call
+        self._threads = threads if handler.threaded else None
+        self._fixed = {name: provided[kind] for name, kind in handler.wants.items() if kind in handler.resources}
+        self._varying = [(name, kind) for name, kind in handler.wants.items() if kind not in handler.resources]
+
+    def __call__(self, body: Any, event: Any, tx: Transaction | None = None) -> Awaitable[Any]:
         """Call the function; a sync one runs in a thread, since heartbeats share the event loop."""
-        arguments = {name: provided[kind] for name, kind in self.wants.items()}
-        if self.threaded:
-            return await asyncio.to_thread(self.call, **arguments)
-        return await self.call(**arguments)
+        arguments = dict(self._fixed)
+        for name, kind in self._varying:
+            arguments[name] = body if kind is PAYLOAD else event if kind is Event else tx
+        if self._threads is None:
+            called: Awaitable[Any] = self._call(**arguments)
+            return called
+        context = contextvars.copy_context()
+        work = partial(context.run, self._call, **arguments)
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 def bind(call: Callable[..., Any], contract: type[Contract] | None) -> Handler:
@@ -49,28 +71,59 @@ def bind(call: Callable[..., Any], contract: type[Contract] | None) -> Handler:
     Raises:
         Misconfigured: a parameter has no annotation, or names another contract.
     """
-    wants = _annotations(call)
-    for name, kind in wants.items():
-        if issubclass(kind, Contract) and kind is not contract:
-            raise Misconfigured(
-                f"{call.__qualname__}: {name} is a {kind.__name__}, but it is registered for "
-                f"{contract.__name__ if contract else 'every event'}; annotate {name} with that"
-            )
+    wants = {
+        name: _wanted(call, name, kind, (contract,) if contract else ()) for name, kind in _annotations(call).items()
+    }
     return Handler(call, contract, wants, threaded=not inspect.iscoroutinefunction(call))
 
 
-def _annotations(call: Callable[..., Any]) -> dict[str, type]:
+def bind_batch(call: Callable[..., Any], contracts: tuple[type[Contract], ...]) -> Handler:
+    """Read what a batch handler wants: `list[Contract]` and `list[Event]` beside what every handler may have.
+
+    Raises:
+        Misconfigured: a parameter has no annotation, names a contract that is not registered, or nothing of the events.
+    """
+    wants = {}
+    for name, kind in _annotations(call, lists=True).items():
+        item = get_args(kind)[0] if get_origin(kind) is list else None
+        if item is None and (kind is Event or (isinstance(kind, type) and issubclass(kind, Contract))):
+            raise Misconfigured(
+                f"{call.__qualname__}: {name} is one event; a batch handler takes list[{kind.__name__}]"
+            )
+        wants[name] = _wanted(call, name, item or kind, contracts)
+    if not {PAYLOAD, Event} & set(wants.values()):
+        raise Misconfigured(f"{call.__qualname__}: annotate a parameter with list[Contract] or list[Event]")
+    handler = Handler(call, None, wants, threaded=not inspect.iscoroutinefunction(call))
+    return replace(handler, contract=contracts[0]) if len(contracts) == 1 else handler
+
+
+def _wanted(call: Callable[..., Any], name: str, kind: Any, contracts: tuple[type[Contract], ...]) -> Any:
+    """Return what to give a parameter: the body, if it names registered contracts, or an instance of a type."""
+    named = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if not all(issubclass(one, Contract) for one in named):
+        return kind
+    if not contracts or not {*named} <= {*contracts, Contract}:
+        registered = ", ".join(c.__name__ for c in contracts) or "every event"
+        raise Misconfigured(
+            f"{call.__qualname__}: {name} is a {' or '.join(one.__name__ for one in named)}, but it is registered for "
+            f"{registered}; annotate {name} with that"
+        )
+    return PAYLOAD
+
+
+def _annotations(call: Callable[..., Any], *, lists: bool = False) -> dict[str, Any]:
     try:
         hints = get_type_hints(call)
     except NameError as error:
         raise Misconfigured(f"{call.__qualname__}: {error}; import the type at run time") from None
     wants = {}
     for name in inspect.signature(call).parameters:
-        if not isinstance(hints.get(name), type):
+        kind = hints.get(name)
+        if not isinstance(kind, type) and not (lists and get_origin(kind) is list):
             raise Misconfigured(
                 f"{call.__qualname__}: annotate {name} with a contract, Event, Transaction or a resource"
             )
-        wants[name] = hints[name]
+        wants[name] = kind
     return wants
 
 

@@ -37,6 +37,7 @@ DLQ_TRACEPARENT = "x-dlq-traceparent"  # of a redriven record: the span of its d
 DISPOSITION = "x-disposition"
 ERROR_TYPE = "x-error-type"
 ERROR_MESSAGE = "x-error-message"
+ERROR_CAUSE = "x-error-cause"
 ERROR_STACK = "x-error-stack"
 FIRST_FAILED_AT = "x-first-failed-at"
 LAST_FAILED_AT = "x-last-failed-at"

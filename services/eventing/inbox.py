@@ -21,6 +21,12 @@ async def claim(tx: Transaction, group: str, event: Event) -> bool:
     return await tx.fetchval(_SQL["claim"], day(event), group, event.id) is True
 
 
+async def claim_many(tx: Transaction, group: str, events: list[Event]) -> set[str]:
+    """Note that `group` handles these events in this transaction; returns the ids of those it had not."""
+    rows = await tx.fetch(_SQL["claim_many"], group, [day(event) for event in events], [event.id for event in events])
+    return {row["event_id"] for row in rows}
+
+
 def day(event: Event) -> date:
     """Return the event's own day in UTC: of its UUIDv7, else of its time."""
     try:

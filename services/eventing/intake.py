@@ -6,9 +6,7 @@ by polling its partition alone, one record at a time, and is dead-lettered as a 
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 from aiokafka.errors import (
@@ -19,13 +17,17 @@ from aiokafka.errors import (
     RecordTooLargeError,
 )
 
-from eventing.client import KafkaClient
+from eventing.clock import monotonic
 from eventing.consumer import Consumer
 from eventing.event import Record
-from eventing.lanes import Lanes, Place
+from eventing.lane import Place
+from eventing.lanes import Lanes
 from eventing.loose import Loose, OddName
 from eventing.metrics import CONSUMED, LOST_RANGE
+from eventing.parking import Parking
+from eventing.port import Client, Start
 from eventing.settings import Settings
+from eventing.unreadable import Unreadable
 
 POLL = 0.2  # seconds a poll waits for records
 ALONE = 0.05  # the same, for a partition that is polled alone
@@ -35,28 +37,13 @@ UNREADABLE = (UnicodeDecodeError, CorruptRecordException, RecordTooLargeError, V
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """Stands for a record the client cannot return: its place is known, its bytes stay in the source topic.
-
-    One whose header names alone are at fault (`pointer` is False) has its bytes, and those names spelled out.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-    timestamp: int = 0
-    key: bytes | None = None
-    value: bytes | None = b""
-    headers: Sequence[tuple[str, bytes]] = ()
-    pointer: bool = True
-
-
 class Intake:
     """The polling side of one member."""
 
-    def __init__(self, client: KafkaClient, lanes: Lanes, consumer: Consumer, settings: Settings) -> None:
+    def __init__(
+        self, client: Client, lanes: Lanes, consumer: Consumer, settings: Settings, parking: Parking | None
+    ) -> None:
+        self._parking = parking
         self._client = client
         self._lanes = lanes
         self._consumer = consumer
@@ -67,7 +54,7 @@ class Intake:
         self._generation = 0  # of assignments
         self._loose = Loose()
         self._suspects: dict[Place, int] = {}  # partitions polled alone, and how often their next record failed
-        self.polled = time.monotonic()
+        self.polled = monotonic()
         self.error: str | None = None
 
     def assigned(self, places: list[Place]) -> None:
@@ -93,22 +80,30 @@ class Intake:
         except Exception as error:  # the client raises what a record contains; see the module's text
             self._failed(error)
             delivered = 0
-        self.polled = time.monotonic()
+        self.polled = monotonic()
         return delivered
 
     async def _place(self) -> None:
         generation, places = self._generation, sorted(self._unplaced)
+        if self._parking is not None:
+            await self._parking.load()
         starts = await self._client.starts(places, self._consumer.start)
         if generation != self._generation:
             return  # what we asked about has been given away meanwhile, and perhaps back: ask again
         for place in places:
             if place in self._unplaced:
-                self._client.seek(place, starts[place])
-                self._lanes.open(place, starts[place])
+                self._begin(place, starts[place])
                 self._unplaced.discard(place)
 
+    def _begin(self, place: Place, start: Start) -> None:
+        self._client.seek(place, start.offset)
+        self._lanes.open(place, start.offset, start.note)
+        if start.lost:
+            LOST_RANGE.labels(place[0], self._consumer.group).inc(start.lost)
+            log.error("records_expired_unread", topic=place[0], partition=place[1], records=start.lost)
+
     def _ready(self) -> list[Place]:
-        return self._lanes.admit(self._settings.consumer_max_records, self._settings.consumer_max_bytes)
+        return self._lanes.admit(self._settings.consumer_max_records, self._settings.consumer_max_bytes, monotonic())
 
     async def _poll(self, seconds: float) -> int:
         """Poll every partition that has room, but for suspects."""
@@ -119,7 +114,16 @@ class Intake:
             return 0
         room = max(1, self._settings.consumer_max_records - self._lanes.records)
         found = await self._client.poll(places, limit=room, seconds=seconds)
-        return sum(self._deliver(place, records) for place, records in found.items())
+        delivered = sum(self._deliver(place, records) for place, records in found.items())
+        self._step_over(places)
+        return delivered
+
+    def _step_over(self, places: list[Place]) -> None:
+        """Pass what holds no record for us at the end of partitions, or a commit would never name it."""
+        for place in places:
+            partition = self._lanes.partitions.get(place)
+            if partition is not None and not partition.pending and (position := self._client.position(place)):
+                self._lanes.passed(place, position)
 
     async def _wait_for_room(self, seconds: float) -> None:
         """Wait until a partition has room again; a poll could not be cut short for it."""
@@ -190,7 +194,6 @@ class Intake:
         """Records expired before we read them: begin again where the partition does, and say so loudly."""
         for tp in error.args[0]:
             place = (tp.topic, tp.partition)
-            LOST_RANGE.labels(tp.topic, self._consumer.group).inc()
             log.error("offset_out_of_range", topic=tp.topic, partition=tp.partition, offset=error.args[0][tp])
             self._lanes.close(place)
             self._unplaced.add(place)

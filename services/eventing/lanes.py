@@ -1,92 +1,35 @@
-"""Lanes and watermarks: which record may run next, and up to where a partition is finished. No I/O.
+"""Which record may run next, and up to where each partition is finished: turn-taking between lanes. No I/O.
 
-Records of one key form a lane and run one after another; lanes run side by side. `pending` holds a partition's
-records in the order of delivery; the watermark is the first one not finished, so gaps in the offsets
-(compaction, transaction markers) never matter.
+Records of one key form a lane and run one after another; lanes run side by side. Without an order to keep, each
+record is a lane of its own.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from itertools import islice
 
 from eventing.event import Record
-
-Place = tuple[str, int]  # topic and partition
-
-
-class Entry:
-    """One delivered record on its way through a lane."""
-
-    __slots__ = ("attempt", "done", "first_failed", "lane", "previous", "record", "size", "verdict")
-
-    def __init__(self, record: Record, lane: "Lane") -> None:
-        self.record = record
-        self.lane = lane
-        self.size = len(record.value or b"") + len(record.key or b"") + 200  # bytes; headers are estimated
-        self.attempt = 1
-        self.done = False
-        self.first_failed: float | None = None  # seconds since the epoch
-        self.previous: Any = None  # span context of the attempt before
-        self.verdict: Any = None  # the outcome, once it is final but its dead letter is not yet written
-
-
-class Lane:
-    """The records of one key of one partition, in order."""
-
-    __slots__ = ("busy", "id", "partition", "queue")
-
-    def __init__(self, partition: "Partition", key: Hashable) -> None:
-        self.partition = partition
-        self.id = (partition.place, key)
-        self.queue: deque[Entry] = deque()
-        self.busy = False  # running, resting before its next attempt, or waiting for a stale attempt
-
-
-class Partition:
-    """One assigned partition, for as long as it is assigned; a later assignment is another object."""
-
-    def __init__(self, place: Place, position: int) -> None:
-        self.place = place
-        self.position = position  # offset after the last delivered record
-        self.committed = position
-        self.closed = False
-        self.full = False  # not polled until it is down to `low`
-        self.low = 0
-        self.pending: deque[Entry] = deque()
-        self.lanes: dict[Hashable, Lane] = {}
-        self.runnable: deque[Lane] = deque()
-
-    @property
-    def watermark(self) -> int:
-        """Offset to commit: everything before it is finished."""
-        return self.pending[0].record.offset if self.pending else self.position
-
-    def close(self) -> None:
-        """Forget everything; what still runs is stale from now on."""
-        self.closed = True
-        self.pending.clear()
-        self.lanes.clear()
-        self.runnable.clear()
+from eventing.lane import Entry, Lane, Partition, Place
 
 
 class Lanes:
     """The assigned partitions of a consumer, and the turn-taking between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ordered: bool = True) -> None:
         self.partitions: dict[Place, Partition] = {}
         self.records = 0  # held in memory, running and resting ones included
         self.bytes = 0
         self.running: dict[tuple[Place, Hashable], Entry] = {}
         self.frozen = False
-        self.progress = time.time()  # seconds since the epoch: when a record last finished
+        self.finished = 0  # records, ever
         self.on_room: Callable[[], None] = lambda: None  # called when a partition that was full has room again
+        self._ordered = ordered
         self._turns: deque[Partition] = deque()
         self._behind: dict[tuple[Place, Hashable], Lane] = {}  # lanes that wait for a stale attempt of their key
 
-    def open(self, place: Place, position: int) -> Partition:
-        """Start a partition at `position`."""
-        self.partitions[place] = partition = Partition(place, position)
+    def open(self, place: Place, position: int, note: str = "") -> Partition:
+        """Start a partition at `position`, with what its last commit noted."""
+        self.partitions[place] = partition = Partition(place, position, note)
         return partition
 
     def close(self, place: Place) -> None:
@@ -110,18 +53,17 @@ class Lanes:
             if record.offset < partition.position:
                 continue
             partition.position = record.offset + 1
-            entry = self._queue(partition, record)
             self.records += 1
-            self.bytes += entry.size
+            self.bytes += self._queue(partition, record).size
             count += 1
         return count
 
     def _queue(self, partition: Partition, record: Record) -> Entry:
-        key: Hashable = record.key if record.key is not None else record.offset
+        key: Hashable = record.key if record.key is not None and self._ordered else record.offset
         lane = partition.lanes.get(key)
         if lane is None:
             lane = partition.lanes[key] = Lane(partition, key)
-        entry = Entry(record, lane)
+        entry = Entry(record, lane, partition.failed.get(record.offset, 0) + 1)
         lane.queue.append(entry)
         partition.pending.append(entry)
         if len(lane.queue) == 1 and not lane.busy:
@@ -149,47 +91,79 @@ class Lanes:
             return lane.queue[0]
         return None
 
+    def take_many(self, limit: int) -> list[Entry]:
+        """Return up to `limit` records that may run together: lanes from their first record on.
+
+        A record whose fate is decided, but not yet written, comes without those behind it.
+        """
+        taken: list[Entry] = []
+        while len(taken) < limit and (entry := self.take()) is not None:
+            room = 1 if entry.verdict is not None else limit - len(taken)
+            taken += islice(entry.lane.queue, room)
+        return taken
+
     @property
     def waiting(self) -> bool:
         """True when `take` would find something."""
         return bool(self._turns) and not self.frozen
 
+    @property
+    def resting(self) -> int:
+        """Records that wait for their next attempt."""
+        return sum(len(partition.resting) for partition in self.partitions.values())
+
     def ended(self, entry: Entry) -> bool:
         """Note that an attempt no longer runs; False when it is stale, and then nothing else may follow from it."""
         self.running.pop(entry.lane.id, None)
-        if (lane := self._behind.pop(entry.lane.id, None)) is not None:
+        if self._behind and (lane := self._behind.pop(entry.lane.id, None)) is not None:
             self._enable(lane)
         return not entry.lane.partition.closed
 
     def finish(self, entry: Entry) -> None:
-        """Mark a record as finished for good and let the next one of its key run."""
-        lane, partition = entry.lane, entry.lane.partition
-        lane.queue.popleft()
+        """Mark the first record of a lane as finished for good; `release` lets the next one run."""
+        partition = entry.lane.partition
+        entry.lane.queue.popleft()
         entry.done = True
-        self.progress = time.time()
+        self.finished += 1
+        if partition.failed:
+            partition.failed.pop(entry.record.offset, None)
         while partition.pending and partition.pending[0].done:
             self._forget(partition.pending.popleft())
         if partition.full and len(partition.pending) <= partition.low:
             partition.full = False
             self.on_room()
+
+    def release(self, lane: Lane) -> None:
+        """Let a lane's next record run."""
         lane.busy = False
         if lane.queue:
             self._enable(lane)
         else:
-            del partition.lanes[lane.id[1]]
+            del lane.partition.lanes[lane.id[1]]
 
     def _forget(self, entry: Entry) -> None:
         self.records -= 1
         self.bytes -= entry.size
 
+    def rest(self, entry: Entry) -> None:
+        """Note that a record waits for its next attempt; only its own lane waits with it."""
+        entry.lane.partition.resting.add(entry)
+        if entry.attempt > 1:
+            entry.lane.partition.failed[entry.record.offset] = entry.attempt - 1
+
     def again(self, entry: Entry) -> None:
         """Let a resting record run again; nothing happens when its partition has gone."""
         if not entry.lane.partition.closed:
-            entry.lane.busy = False
-            self._enable(entry.lane)
+            entry.lane.partition.resting.discard(entry)
+            self.release(entry.lane)
 
-    def admit(self, max_records: int, max_bytes: int) -> list[Place]:
-        """Return the partitions to poll: a full one comes back at half of its share."""
+    def hold(self, place: Place, until: float) -> None:
+        """Poll a partition no more before `until`, by the loop's clock."""
+        if place in self.partitions:
+            self.partitions[place].due = until
+
+    def admit(self, max_records: int, max_bytes: int, now: float = 0.0) -> list[Place]:
+        """Return the partitions to poll: a full one comes back at half of its share, a held one when it is due."""
         share = max(1, max_records // max(1, len(self.partitions)))
         for partition in self.partitions.values():
             held = len(partition.pending)
@@ -199,8 +173,18 @@ class Lanes:
             for partition in self.partitions.values():
                 partition.full = partition.full or bool(partition.pending)
             return []
-        return [place for place, partition in self.partitions.items() if not partition.full]
+        return [place for place, p in self.partitions.items() if not p.full and p.due <= now]
 
-    def uncommitted(self) -> dict[Place, int]:
-        """Return the watermarks that moved since their last commit."""
-        return {place: p.watermark for place, p in self.partitions.items() if p.watermark > p.committed}
+    def passed(self, place: Place, position: int) -> None:
+        """Step over what holds no record for us (markers, aborted transactions): the client is past it."""
+        partition = self.partitions[place]
+        if not partition.pending:
+            partition.position = max(partition.position, position)
+
+    def uncommitted(self) -> dict[Place, tuple[int, str]]:
+        """Return the watermarks, and the notes beside them, that changed since their last commit."""
+        return {
+            place: (p.watermark, p.note)
+            for place, p in self.partitions.items()
+            if p.watermark > p.committed or ((p.failed or p.noted) and p.note != p.noted)
+        }

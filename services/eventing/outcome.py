@@ -1,16 +1,19 @@
 """What an attempt came to, decided without any I/O: the failure ladder.
 
-`Permanent` → dead letter now; `Temporary` and everything unexpected → again, until the attempts are used up;
-`Overload` → again without counting.
+`Overload` → again without counting; `Temporary` and everything unexpected → again, until the attempts are used up;
+`Permanent` and the end of the attempts → what the consumer chose for the exhausted: dead letter, or wait.
 """
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from tenacity import RetryCallState, wait_random_exponential
 from tenacity.wait import wait_base
 
-from eventing.errors import BadRecord, Overload, Permanent, Temporary, UnknownType
+from eventing.errors import BadRecord, Overload, Parked, Permanent, Temporary, UnknownType
+
+BLOCKED_AT_LEAST = 1.0  # seconds between attempts at an event that blocks its key
 
 
 class Kind(StrEnum):
@@ -21,22 +24,41 @@ class Kind(StrEnum):
     STALE = "stale"
     SKIPPED = "skipped"
     RETRIED = "retried"
+    BLOCKED = "blocked"
     DEAD_LETTERED = "dead_lettered"
     OVERLOADED = "overloaded"
+    EARLY = "early"  # read before its time; not counted
+
+
+_FINAL = frozenset({Kind.PROCESSED, Kind.DUPLICATE, Kind.STALE, Kind.SKIPPED})
+
+Exhausted = Literal["skip", "block", "park_key"]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The end of one attempt.
 
-    `delay` is in seconds, for RETRIED. `disposition` says why an event is dead-lettered: undecodable,
-    unknown-type, permanent or exhausted. `error` is what the handler raised, if it did.
+    `delay` is in seconds, for RETRIED, BLOCKED and EARLY. `tier` says that the next attempt is made from the retry
+    topic of that delay. `disposition` says why an event is dead-lettered: undecodable, unknown-type, permanent,
+    exhausted or sequence-parked. `error` is what the handler raised, if it did.
     """
 
     kind: Kind
     delay: float = 0.0
     disposition: str = ""
     error: Exception | None = None
+    tier: int | None = None
+
+    @property
+    def final(self) -> bool:
+        """True when nothing has to follow: the record is finished."""
+        return self.kind in _FINAL
+
+    @property
+    def leaves(self) -> bool:
+        """True when the record has to be written elsewhere before it is finished."""
+        return self.kind is Kind.DEAD_LETTERED or self.tier is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +80,56 @@ class Retries:
         return float(self.wait(state))
 
 
-def judge(error: Exception, attempt: int, retries: Retries) -> Outcome:
-    """Decide what follows from a failed attempt."""
-    if isinstance(error, Permanent):
-        return Outcome(Kind.DEAD_LETTERED, disposition=_disposition(error), error=error)
-    if isinstance(error, Overload):
-        return Outcome(Kind.OVERLOADED, error=error)
-    if attempt >= retries.attempts:
-        return Outcome(Kind.DEAD_LETTERED, disposition="exhausted", error=error)
-    asked = error.delay if isinstance(error, Temporary) else None
-    return Outcome(Kind.RETRIED, delay=retries.delay(attempt) if asked is None else asked, error=error)
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """What follows from failures: how often to try, where from, and what becomes of the exhausted.
+
+    Args:
+        retries: attempts within the lane, and their waits.
+        exhausted: see `Consumer`.
+        tiers: seconds of each retry topic; with them, an event is tried once here and once from each of them.
+    """
+
+    retries: Retries = field(default_factory=Retries)
+    exhausted: Exhausted = "skip"
+    tiers: tuple[int, ...] = ()
+
+    @property
+    def attempts(self) -> int:
+        """Attempts before an event counts as exhausted."""
+        return len(self.tiers) + 1 if self.tiers else self.retries.attempts
+
+    def judge(self, error: Exception, attempt: int) -> Outcome:
+        """Decide what follows from a failed attempt (from 1)."""
+        if isinstance(error, Overload):
+            return Outcome(Kind.OVERLOADED, error=error)
+        if isinstance(error, Permanent) or attempt >= self.attempts:
+            return self._give_up(error, attempt)
+        if self.tiers:
+            tier = self.tiers[attempt - 1]
+            return Outcome(Kind.RETRIED, delay=tier, tier=tier, error=error)
+        asked = error.delay if isinstance(error, Temporary) else None
+        return Outcome(Kind.RETRIED, delay=self.retries.delay(attempt) if asked is None else asked, error=error)
+
+    def _give_up(self, error: Exception, attempt: int) -> Outcome:
+        disposition = _disposition(error)
+        if self.exhausted != "block":
+            return Outcome(Kind.DEAD_LETTERED, disposition=disposition, error=error)
+        delay = max(self.retries.delay(attempt), BLOCKED_AT_LEAST)
+        return Outcome(Kind.BLOCKED, delay=delay, disposition=disposition, error=error)
 
 
-def _disposition(error: Permanent) -> str:
+PARKED = "sequence-parked"
+
+
+def parked() -> Outcome:
+    """Return the outcome of an event whose key is parked: it follows the earlier ones into the dead letters."""
+    return Outcome(Kind.DEAD_LETTERED, disposition=PARKED, error=Parked())
+
+
+def _disposition(error: Exception) -> str:
     if isinstance(error, BadRecord):
         return "undecodable"
-    return "unknown-type" if isinstance(error, UnknownType) else "permanent"
+    if isinstance(error, UnknownType):
+        return "unknown-type"
+    return "permanent" if isinstance(error, Permanent) else "exhausted"

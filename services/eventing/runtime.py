@@ -5,36 +5,45 @@ member, running handlers are waited for and committed first; what is late after 
 """
 
 import asyncio
-import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
 from tenacity import wait_random_exponential
 
-from eventing import inbox, tracing
+from eventing import commit, inbox
 from eventing.attempt import Attempts
+from eventing.batch import Batches
+from eventing.breaker import Breaker
 from eventing.client import KafkaClient
+from eventing.clock import monotonic
+from eventing.commit import Committer
 from eventing.consumer import Consumer
 from eventing.database import Database
-from eventing.dead_letter import DeadLetters, redrive_topic_of
+from eventing.dead_letter import DeadLetters
 from eventing.dispatch import Dispatcher
 from eventing.errors import Unavailable
 from eventing.intake import Intake
-from eventing.lanes import Lanes, Place
-from eventing.metrics import COMMIT_FAILURES, DRAIN, INFLIGHT, LAG, LAG_SECONDS, PAUSED, PROGRESS, REBALANCES
-from eventing.outcome import Retries
-from eventing.producer import Producer
+from eventing.lane import Place
+from eventing.lanes import Lanes
+from eventing.metrics import DRAIN, REBALANCES
+from eventing.outcome import Ladder, Retries
+from eventing.parking import Parking
+from eventing.port import Client, Fence, Listener, Sender
+from eventing.retry_topic import RetryTopics
 from eventing.settings import Settings
+from eventing.settle import Settlement
+from eventing.subscription import all_topics, written_topics
+from eventing.watch import Watch
 
-COMMIT_EVERY = 1.0  # seconds
-COMMIT_AFTER = 500  # finished records
 REJOIN = (0.2, 5.0)  # seconds before trying to join again: first, at most
-POLL_LIMIT = 30.0  # seconds of silence of the poll loop before the process counts as dead
-REJOIN_LIMIT = 120.0  # the same, while the group is being rebalanced
 DLQ_PATIENCE = 60.0  # seconds without a dead letter getting through before readiness says so
 MAINTAIN_EVERY = 3600.0  # seconds between looks at the inbox's partitions
+THREADS = 200  # of sync handlers, at most
+
+Connect = Callable[[Listener, Listener], Client]  # with what is awaited when partitions are assigned, and revoked
 
 log = structlog.get_logger()
 
@@ -42,25 +51,48 @@ log = structlog.get_logger()
 class Runtime:
     """Runs one `Consumer` in this process."""
 
-    def __init__(self, consumer: Consumer, settings: Settings, producer: Producer, provided: dict[type, Any]) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        settings: Settings,
+        sender: Sender,
+        provided: dict[type, Any],
+        *,
+        connect: Connect | None = None,
+    ) -> None:
         """Describe the runtime.
 
         Args:
             consumer: what the service author declared.
             settings: of this process.
-            producer: writes dead letters.
+            sender: writes dead letters and retries.
             provided: open resources by type; see `provide`.
+            connect: makes a member of the group; None means Kafka.
         """
-        self.lanes = Lanes()
+        self.lanes = Lanes(ordered=consumer.ordering == "key")
         self.state = "starting"
         self._consumer = consumer
         self._settings = settings
         self._database: Database | None = provided.get(Database)
-        attempts = Attempts(consumer, consumer.retries or _retries(settings), provided)
-        self.dispatcher = Dispatcher(consumer.group, self.lanes, attempts, DeadLetters(producer, consumer.group))
-        self.client: KafkaClient | None = None
+        self._threads = _threads(consumer, settings)
+        self._parking = Parking(provided[Fence]) if consumer.exhausted == "park_key" else None
+        self._connect = connect or _to_kafka(settings, consumer.group)
+        self.settlement = Settlement(
+            consumer.group,
+            self.lanes,
+            dead_letters=DeadLetters(sender, consumer.group),
+            retry_topics=RetryTopics(sender, consumer.group),
+            breaker=Breaker(share=settings.consumer_breaker_share, consecutive=settings.consumer_breaker_row),
+            parking=self._parking,
+        )
+        works = Attempts if consumer.batch is None else Batches
+        ladder = Ladder(consumer.retries or retries_of(settings), consumer.exhausted, consumer.tiers)
+        work = works(consumer, ladder, provided, threads=self._threads, parking=self._parking)
+        self.dispatcher = Dispatcher(self.lanes, self.settlement, work, batch=consumer.batch)
+        self.client: Client | None = None
         self.intake: Intake | None = None
-        self._committing = asyncio.Lock()
+        self.watch: Watch | None = None
+        self._committer = Committer(consumer.group, self.lanes)
         self._tasks: list[asyncio.Task[None]] = []  # that run as long as this consumer does
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -80,16 +112,15 @@ class Runtime:
             for task in (workers, keeper):
                 task.cancel()
             await asyncio.wait([workers, keeper])
-            self.dispatcher.close()
+            self.settlement.close()
+            if self._threads is not None:
+                self._threads.shutdown(wait=False, cancel_futures=True)
 
     def alive(self) -> str | None:
         """Return why this process should be restarted, None when it should not: measured by progress, not by pings."""
-        if self.intake is None or self.client is None or self.state.startswith("cannot reach"):
+        if self.intake is None or self.watch is None or self.state.startswith("cannot reach"):
             return None  # Kafka is away: restarting the fleet does not bring it back
-        silent = time.monotonic() - self.intake.polled
-        if silent > (REJOIN_LIMIT if self.client.rejoining else POLL_LIMIT):
-            return f"the poll loop has been silent for {silent:.0f} s"
-        return None
+        return self.watch.progress.dead(monotonic(), self.intake.polled)
 
     async def check_group(self) -> None:
         """Raise unless this member consumes; for readiness."""
@@ -97,56 +128,55 @@ class Runtime:
             raise Unavailable(self.state)
         if self.client:
             await self.client.check()
-        if self.client and (missing := self.client.missing(self._consumer.topics)):
+        needed = [*self._consumer.topics, *written_topics(self._consumer)]
+        if self.client and (missing := self.client.missing(needed)):
             raise Unavailable(f"topic {', '.join(missing)} does not exist; create it, or let the operator do so")
         if self.intake and self.intake.error:
             raise Unavailable(self.intake.error)
 
     async def check_handlers(self) -> None:
-        """Raise while a dependency of the handlers is down, or dead letters cannot be written; for readiness."""
-        if self.dispatcher.gate.reason:
-            raise Unavailable(self.dispatcher.gate.reason)
-        since = self.dispatcher.dlq_failing_since
-        if since is not None and time.monotonic() - since > DLQ_PATIENCE:
-            raise Unavailable(f"dead letters have not been written for {time.monotonic() - since:.0f} s")
+        """Raise while a dependency of the handlers is down, or what they gave up cannot be written; for readiness."""
+        if reason := self.settlement.gate.reason or self.settlement.breaker.reason:
+            raise Unavailable(reason)
+        since = self.settlement.unwritten_since
+        if since is not None and monotonic() - since > DLQ_PATIENCE:
+            raise Unavailable(f"dead letters have not been written for {monotonic() - since:.0f} s")
 
     async def _session(self, stop: asyncio.Event) -> bool:
         """Be one member of the group, from joining to leaving; False when it could not join."""
-        group = self._consumer.group
-        self.client = KafkaClient(self._settings, group, on_assigned=self._assigned, on_revoked=self._revoked)
-        self.intake = Intake(self.client, self.lanes, self._consumer, self._settings)
-        topics = [*self._consumer.topics, *(redrive_topic_of(t, group) for t in self._consumer.topics)]
+        self.client = client = self._connect(self._assigned, self._revoked)
+        self.intake = Intake(client, self.lanes, self._consumer, self._settings, self._parking)
         try:
-            await self.client.start(topics)
+            await client.start(all_topics(self._consumer))
         except (KafkaError, OSError, TimeoutError) as error:
             self.state = f"cannot reach Kafka: {error or 'no answer in time'}"
-            log.warning("join_failed", group=group, error=self.state)
-            await self.client.stop()
+            log.warning("join_failed", group=self._consumer.group, error=self.state)
+            await client.stop()
             return False
         self.state = "joining"
-        committer = asyncio.create_task(self._commit_regularly())
-        self._tasks.append(committer)
+        self.watch = Watch(self._consumer.group, self.lanes, self.settlement, client)
+        beside = [asyncio.create_task(self._commit_regularly(client)), asyncio.create_task(self.watch.run())]
+        self._tasks += beside
         try:
-            await self._poll(stop)
+            await self._poll(stop, client, self.intake)
         finally:
-            self._tasks.remove(committer)
-            committer.cancel()
-            await asyncio.wait([committer])
+            for task in beside:
+                self._tasks.remove(task)
+                task.cancel()
+            await asyncio.wait(beside)
             self.state = "leaving"
             await self._revoked(list(self.lanes.partitions))
-            await self.client.stop()
+            await client.stop()
         return True
 
-    async def _poll(self, stop: asyncio.Event) -> None:
-        assert self.client is not None  # noqa: S101  # set by _session
-        assert self.intake is not None  # noqa: S101  # set by _session
-        while not stop.is_set() and not self.client.broken:
+    async def _poll(self, stop: asyncio.Event, client: Client, intake: Intake) -> None:
+        while not stop.is_set() and not client.broken:
             self._check_tasks()
-            if await self.intake.step():
+            if await intake.step():
                 self.dispatcher.wake()
-            if self.dispatcher.finished >= COMMIT_AFTER:
-                await self._commit()
-            if self.intake.error is not None:
+            if self._committer.due:
+                await self._committer.commit(client)
+            if intake.error is not None:
                 await _sleep(stop, 0.1)
 
     def _check_tasks(self) -> None:
@@ -171,53 +201,20 @@ class Runtime:
             self.intake.revoked()
         if not places:
             return
-        started = time.monotonic()
+        started = monotonic()
         if not await self.dispatcher.drained(self._settings.consumer_drain_timeout):
             log.warning("drain_incomplete", group=self._consumer.group, running=len(self.lanes.running))
-        await self._commit()
+        if self.client is not None:
+            await self._committer.commit(self.client)
         for place in list(self.lanes.partitions):
             self.lanes.close(place)
-        self.dispatcher.dlq_failing_since = None  # whoever has the partitions now tries
-        DRAIN.labels(self._consumer.group).observe(time.monotonic() - started)
+        self.settlement.unwritten_since = None  # whoever has the partitions now tries
+        DRAIN.labels(self._consumer.group).observe(monotonic() - started)
 
-    async def _commit_regularly(self) -> None:
+    async def _commit_regularly(self, client: Client) -> None:
         while True:
-            await asyncio.sleep(COMMIT_EVERY)
-            await self._commit()
-            self._observe()
-
-    async def _commit(self) -> None:
-        """Commit the watermarks that moved; a refusal is counted: the records come again, to us or to another."""
-        async with self._committing:
-            offsets = self.lanes.uncommitted()
-            self.dispatcher.finished = 0
-            if not offsets or self.client is None:
-                return
-            try:
-                with _commit_spans(offsets, self._consumer.group):
-                    await self.client.commit(offsets)
-            except (KafkaError, TimeoutError, OSError) as error:
-                COMMIT_FAILURES.labels(self._consumer.group, type(error).__name__).inc()
-                log.warning("commit_failed", group=self._consumer.group, error=f"{type(error).__name__}: {error}")
-                return
-            for place, offset in offsets.items():
-                if place in self.lanes.partitions:
-                    self.lanes.partitions[place].committed = offset
-
-    def _observe(self) -> None:
-        """Set the gauges that are sampled rather than counted."""
-        group, lag, age = self._consumer.group, dict[str, int](), dict[str, float]()
-        for (topic, number), partition in self.lanes.partitions.items():
-            end = self.client.end((topic, number)) if self.client else None
-            lag[topic] = lag.get(topic, 0) + max(0, (end or 0) - partition.watermark)
-            oldest = partition.pending[0].record.timestamp / 1000 if partition.pending else None
-            age[topic] = max(age.get(topic, 0.0), time.time() - oldest if oldest else 0.0)
-        for topic, records in lag.items():
-            LAG.labels(group, topic).set(records)
-            LAG_SECONDS.labels(group, topic).set(max(age[topic], 0.0))
-        INFLIGHT.labels(group).set(len(self.lanes.running))
-        PROGRESS.labels(group).set(self.lanes.progress)
-        PAUSED.labels(group).set(sum(p.full for p in self.lanes.partitions.values()))
+            await asyncio.sleep(commit.EVERY)
+            await self._committer.commit(client)
 
     async def _maintain_inbox(self) -> None:
         while self._database is not None:
@@ -230,18 +227,21 @@ class Runtime:
             await asyncio.sleep(MAINTAIN_EVERY)
 
 
-def _commit_spans(offsets: dict[Place, int], group: str) -> ExitStack:
-    spans = ExitStack()
-    for topic in sorted({topic for topic, _ in offsets}):
-        spans.enter_context(tracing.committing(topic, group, max(o for (t, _), o in offsets.items() if t == topic)))
-    return spans
+def retries_of(settings: Settings) -> Retries:
+    """Return the retries of the settings: full jitter below a doubling ceiling."""
+    wait = wait_random_exponential(multiplier=settings.consumer_backoff_initial, max=settings.consumer_backoff_max)
+    return Retries(settings.consumer_attempts, wait)
 
 
-def _retries(settings: Settings) -> Retries:
-    return Retries(
-        settings.consumer_attempts,
-        wait_random_exponential(multiplier=settings.consumer_backoff_initial, max=settings.consumer_backoff_max),
-    )
+def _to_kafka(settings: Settings, group: str) -> Connect:
+    return lambda assigned, revoked: KafkaClient(settings, group, on_assigned=assigned, on_revoked=revoked)
+
+
+def _threads(consumer: Consumer, settings: Settings) -> ThreadPoolExecutor | None:
+    """Return as many threads as there may be sync handlers under way; asyncio's own pool has few on a small machine."""
+    if not any(handler.threaded for handler in consumer.all_handlers):
+        return None
+    return ThreadPoolExecutor(min(settings.consumer_concurrency, THREADS), thread_name_prefix=consumer.group)
 
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:

@@ -81,10 +81,18 @@ class Settings(ServiceSettings):
     consumer_max_records: PositiveInt = Field(5_000, description="Records held in memory, over all partitions.")
     consumer_max_bytes: PositiveInt = Field(64 << 20, description="Bytes of records held in memory.")
     consumer_drain_timeout: PositiveFloat = Field(15.0, description="Seconds a rebalance waits for handlers.")
+    consumer_instance_id: str = Field(
+        "",
+        description="Fixed identity of this member, unique in its group: a quick restart keeps its place.",
+    )
     consumer_session_timeout: PositiveFloat = Field(10.0, description="Seconds of silence before the group goes on.")
     consumer_attempts: PositiveInt = Field(5, description="Attempts before an event is dead-lettered.")
     consumer_backoff_initial: PositiveFloat = Field(0.5, description="Seconds; doubled for each attempt, with jitter.")
     consumer_backoff_max: PositiveFloat = Field(60.0, description="Seconds; ceiling of the backoff.")
+    consumer_breaker_share: float = Field(
+        0.2, gt=0, le=1, description="Part of the last 100 records that may be dead-lettered; 1 turns the rule off."
+    )
+    consumer_breaker_row: PositiveInt = Field(10, description="Distinct records dead-lettered in a row: too many.")
     inbox_retention_days: PositiveInt = Field(14, description="Days a duplicate is recognised.")
 
     relay_lease: PositiveFloat = Field(10.0, description="Seconds a relay owns its buckets without renewal.")

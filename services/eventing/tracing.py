@@ -132,6 +132,23 @@ def processed(
         yield span
 
 
+@contextmanager
+def processed_batch(events: Sequence[Event], group: str) -> Iterator[None]:
+    """Span of one call of a batch handler: a root of its own, linked to the origin of each event."""
+    if not exporting():
+        yield
+        return
+    topic = events[0].topic
+    links = [
+        Link(context, {at.LINK_TYPE: "origin", at.MESSAGE_ID: event.id})
+        for event in events[:MAX_LINKS]
+        if (context := context_of(event.origin))
+    ]
+    known = _messaging(topic, "process", "process") | {at.GROUP: group, at.BATCH_COUNT: len(events)}
+    with _span(f"process {topic}", SpanKind.CONSUMER, known, parent=Context(), links=links):
+        yield
+
+
 class handling:  # noqa: N801  # a context manager; a generator would cost three times as much on the hottest path
     """Make `event` the cause of events that are added while the block runs."""
 
@@ -152,6 +169,10 @@ def _place(event: Event, origin: SpanContext | None, previous: SpanContext | Non
     links = [Link(origin, {at.LINK_TYPE: "origin"})] if origin else []
     if previous:
         links.append(Link(previous, {at.LINK_TYPE: "retry"}))
+    if event.retried:
+        if hop := context_of(event.hop):
+            links.append(Link(hop, {at.LINK_TYPE: "retry"}))
+        return (_below(origin) if origin and settings().trace_retries == "continue" else Context()), links
     if event.redrives and (hop := context_of(event.hop)):
         if dead := context_of(event.headers.get(DLQ_TRACEPARENT)):
             links.append(Link(dead, {at.LINK_TYPE: "dead_letter"}))
@@ -166,10 +187,10 @@ def _below(parent: SpanContext) -> Context:
 
 
 @contextmanager
-def dead_lettered(
+def forwarded(
     topic: str, event_id: str, group: str, reason: str, attempt: SpanContext | None
 ) -> Iterator[dict[str, str]]:
-    """Span of sending a dead letter, below the last attempt; yields the W3C headers of this hop."""
+    """Span of sending a dead letter or a retry, below the failed attempt; yields the W3C headers of this hop."""
     parent = _below(attempt) if attempt else Context()
     known = _messaging(topic, "send", "send") | {
         at.MESSAGE_ID: event_id,

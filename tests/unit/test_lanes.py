@@ -31,6 +31,7 @@ def opened(*records, position=0):
 def done(lanes, entry):
     assert lanes.ended(entry)
     lanes.finish(entry)
+    lanes.release(entry.lane)
 
 
 def test_records_of_one_key_run_one_after_another():
@@ -45,6 +46,7 @@ def test_another_key_overtakes_a_resting_one():
     lanes = opened(R(0, b"a"), R(1, b"a"), R(2, b"b"))
     resting = lanes.take()
     lanes.ended(resting)
+    lanes.rest(resting)
     assert lanes.take().record.offset == 2
     assert lanes.take() is None
     lanes.again(resting)
@@ -63,7 +65,7 @@ def test_the_watermark_stays_before_the_first_unfinished_record():
     assert lanes.partitions[PLACE].watermark == 5
     assert lanes.uncommitted() == {}
     done(lanes, first)
-    assert lanes.uncommitted() == {PLACE: 7}
+    assert lanes.uncommitted() == {PLACE: (7, "")}
 
 
 def test_gaps_between_offsets_do_not_stall_the_watermark():
@@ -153,3 +155,64 @@ def test_any_order_of_completions_keeps_order_and_loses_nothing(deliveries, rand
         of_key = [r.offset for r in finished if r.key == key]
         assert of_key == sorted(of_key)
     assert (lanes.records, lanes.bytes, lanes.partitions[PLACE].lanes) == (0, 0, {})
+
+
+def test_without_an_order_records_of_one_key_run_side_by_side():
+    lanes = Lanes(ordered=False)
+    lanes.open(PLACE, 0)
+    lanes.deliver(PLACE, [R(0), R(1)])
+    assert {lanes.take().record.offset, lanes.take().record.offset} == {0, 1}
+
+
+def test_a_batch_takes_lanes_from_their_first_record_on():
+    lanes = opened(R(0, b"a"), R(1, b"b"), R(2, b"a"), R(3, b"b"))
+    assert [entry.record.offset for entry in lanes.take_many(3)] == [0, 2, 1]
+    assert lanes.take_many(3) == []
+
+
+def test_a_record_that_is_only_to_be_written_elsewhere_comes_alone():
+    lanes = opened(R(0), R(1))
+    entry = lanes.take()
+    entry.verdict = "decided"
+    lanes.ended(entry)
+    lanes.rest(entry)
+    lanes.again(entry)
+    assert lanes.take_many(10) == [entry]
+
+
+def test_failed_attempts_are_committed_and_counted_on_by_the_next_owner():
+    lanes = opened(R(0, b"a"), R(1, b"b"))
+    entry = lanes.take()
+    lanes.ended(entry)
+    entry.attempt += 1
+    lanes.rest(entry)
+    offset, note = lanes.uncommitted()[PLACE]
+    assert offset == 0
+    successor = Lanes()
+    successor.open(PLACE, offset, note)
+    successor.deliver(PLACE, [R(0, b"a"), R(1, b"b")])
+    assert [successor.take().attempt, successor.take().attempt] == [2, 1]
+
+
+def test_what_is_finished_is_no_longer_in_the_note():
+    lanes = Lanes()
+    lanes.open(PLACE, 0, "v1:0=3")
+    lanes.deliver(PLACE, [R(0), R(1)])
+    done(lanes, lanes.take())
+    assert lanes.uncommitted() == {PLACE: (1, "")}
+
+
+def test_offsets_without_records_at_the_end_are_stepped_over_only_when_nothing_is_pending():
+    lanes = opened(R(0))
+    lanes.passed(PLACE, 9)
+    assert lanes.uncommitted() == {}
+    done(lanes, lanes.take())
+    lanes.passed(PLACE, 9)
+    assert lanes.uncommitted() == {PLACE: (9, "")}
+
+
+def test_a_held_partition_is_polled_when_it_is_due():
+    lanes = opened()
+    lanes.hold(PLACE, 5.0)
+    assert lanes.admit(10, 1 << 20, 4.9) == []
+    assert lanes.admit(10, 1 << 20, 5.0) == [PLACE]

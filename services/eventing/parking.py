@@ -1,0 +1,73 @@
+"""`park_key`: once an event of a key is given up, later events of the key follow it, until a redrive replays them.
+
+The semantics are those of Axon's sequenced dead-letter queue. Which keys are parked is known without asking, as long
+as none is: only the owner of a key's partition parks it, and reads what its predecessors parked when it begins.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from eventing.errors import Overload
+from eventing.event import Event, Record
+from eventing.outcome import Kind, Outcome, parked
+from eventing.port import Fence, Spot
+
+
+class Parking:
+    """The parked keys of one group, as one of its members sees them."""
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+        self._keys: set[tuple[str, bytes]] = set()
+
+    async def load(self) -> None:
+        """Read which keys are parked; before the first record of new partitions is handled."""
+        with _held():
+            self._keys |= await self._fence.keys()
+
+    def concerns(self, event: Event, record: Record) -> bool:
+        """Tell whether an event may not simply run: its key is parked, or it comes back and may be of a key that is."""
+        return record.key is not None and (event.redrives > 0 or (event.topic, record.key) in self._keys)
+
+    async def turn(self, event: Event, record: Record) -> Outcome | None:
+        """Decide about an event of a parked key: None means that it runs."""
+        with _held():
+            turn = await self._fence.enter(_spot(event, record))
+        match turn:
+            case "free":
+                self._keys.discard((event.topic, record.key or b""))
+                return None
+            case "head":
+                return None
+            case "passed":
+                return Outcome(Kind.DUPLICATE)
+            case "behind":
+                return parked()
+
+    async def park(self, event: Event | None, record: Record) -> None:
+        """Park a record that was given up, before its dead letter is written; one without a key parks nothing."""
+        if record.key is not None:
+            spot = _spot(event, record)
+            await self._fence.park(spot)
+            self._keys.add((spot.topic, spot.key))
+
+    async def done(self, event: Event, record: Record) -> None:
+        """Strike an event of a parked key off."""
+        with _held():
+            free = await self._fence.lift(_spot(event, record))
+        if free:
+            self._keys.discard((event.topic, record.key or b""))
+
+
+def _spot(event: Event | None, record: Record) -> Spot:
+    place = record if event is None else event
+    return Spot(place.topic, record.key or b"", place.partition, place.offset)
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    """Hold everything back while nobody can tell which keys are parked."""
+    try:
+        yield
+    except Exception as error:
+        raise Overload(f"the parked keys cannot be told: {error}") from error

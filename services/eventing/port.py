@@ -1,0 +1,129 @@
+"""What the consumer runtime asks of the outside: a member of a group, a way to send, a memory of parked keys.
+
+The shipped runtime speaks to Kafka and PostgreSQL through these, and to the broker of `eventing.testing` through the
+same ones.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from eventing.event import Record
+from eventing.headers import Headers
+from eventing.lane import Place
+
+Listener = Callable[[list[Place]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to begin a partition.
+
+    `note` is the metadata of the commit, `lost` the number of offsets that expired before they were read.
+    """
+
+    offset: int
+    note: str = ""
+    lost: int = 0
+
+
+class Client(Protocol):
+    """One member of a consumer group."""
+
+    @property
+    def broken(self) -> bool:
+        """True when it will never join again and must be replaced."""
+        ...
+
+    @property
+    def rejoining(self) -> bool:
+        """True while the group is being rebalanced."""
+        ...
+
+    async def start(self, topics: Iterable[str]) -> None:
+        """Connect and join the group."""
+        ...
+
+    async def stop(self) -> None:
+        """Leave the group and close; commits nothing, calls no listener."""
+        ...
+
+    async def poll(self, places: Sequence[Place], *, limit: int, seconds: float) -> dict[Place, Sequence[Record]]:
+        """Return new records of `places`, at most `limit`; with no places, only stay alive."""
+        ...
+
+    async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, Start]:
+        """Return where to begin each partition."""
+        ...
+
+    def seek(self, place: Place, offset: int) -> None:
+        """Continue a partition at `offset`; ignored when it is no longer ours."""
+        ...
+
+    def position(self, place: Place) -> int | None:
+        """Return the offset after what the client has passed, markers and gaps included; None when unknown."""
+        ...
+
+    async def commit(self, offsets: dict[Place, tuple[int, str]]) -> None:
+        """Commit explicit offsets, each with a note."""
+        ...
+
+    def end(self, place: Place) -> int | None:
+        """Return the last stable offset of a partition as of the last fetch, None before it."""
+        ...
+
+    async def ends(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Ask the broker for the ends of partitions."""
+        ...
+
+    async def check(self) -> None:
+        """Raise unless a broker answers."""
+        ...
+
+    def missing(self, topics: Iterable[str]) -> list[str]:
+        """Return those of `topics` that the cluster does not have, as far as is known now."""
+        ...
+
+
+class Sender(Protocol):
+    """A way to send one record and to know that it is written."""
+
+    async def send(
+        self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
+    ) -> None:
+        """Send one record; returns once every in-sync replica has it, else raises `SendFailed`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a keyed record was first: topic, key, partition, offset."""
+
+    topic: str
+    key: bytes
+    partition: int
+    offset: int
+
+
+class Fence(Protocol):
+    """Which keys of a group are parked, and behind which records. A key is parked while a record of it is."""
+
+    async def keys(self) -> set[tuple[str, bytes]]:
+        """Return every parked key, with its topic."""
+        ...
+
+    async def enter(self, spot: Spot) -> Literal["free", "head", "behind", "passed"]:
+        """Ask for the turn of a record of a key that may be parked.
+
+        free: the key is not parked. head: this is the first record that is. behind: others come first, and from now
+        on this one is parked too. passed: it was finished before its key was parked.
+        """
+        ...
+
+    async def park(self, spot: Spot) -> None:
+        """Park a record, and with it its key."""
+        ...
+
+    async def lift(self, spot: Spot) -> bool:
+        """Strike a record that is done off; True when it was the last of its key, which is free again."""
+        ...
