@@ -1,0 +1,146 @@
+"""A member of a group in memory: the client port over `Broker`, with a fault point before and after each step."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from eventing.clock import monotonic
+from eventing.event import Record
+from eventing.lane import Place
+from eventing.port import Listener, Start
+from eventing.testing.broker import Broker
+
+NOTICE = 1.0  # seconds until a member finds out that it was evicted; a heartbeat
+
+
+class MemoryClient:
+    """One member."""
+
+    broken = False
+
+    def __init__(
+        self, broker: Broker, group: str, on_assigned: Listener, on_revoked: Listener, *, who: object = None
+    ) -> None:
+        """Describe the member; `who` is told to the broker's faults."""
+        self._who = who
+        self.rejoining = False
+        self._broker = broker
+        self._group = broker.group(group)
+        self._on_assigned, self._on_revoked = on_assigned, on_revoked
+        self._topics: tuple[str, ...] = ()
+        self._generation = -1
+        self._positions: dict[Place, int | None] = {}
+        self._rejoined = asyncio.Event()
+        self._coordination: asyncio.Task[None] | None = None
+
+    async def start(self, topics: Iterable[str]) -> None:
+        """Join the group."""
+        await self._broker.at("start", self._who)
+        self._topics = tuple(topics)
+        self._begin_rejoin()
+        self._group.join(self, self._topics)
+        self._coordination = asyncio.create_task(self._coordinate())
+
+    async def stop(self) -> None:
+        """Leave the group."""
+        await self._broker.at("stop", self._who)
+        if self._coordination is not None:
+            self._coordination.cancel()
+            await asyncio.wait([self._coordination])
+        self._group.leave(self)
+
+    def _begin_rejoin(self) -> None:
+        self.rejoining = True
+        self._rejoined.clear()
+
+    async def _coordinate(self) -> None:
+        """Take part in every rebalance: give up what we have, wait for the others, take what we are given."""
+        while True:
+            changed = self._group.changed
+            if self._group.stable and self._generation == self._group.generation and self._group.knows(self):
+                await changed.wait()
+                if not self._group.knows(self):
+                    await asyncio.sleep(NOTICE)  # evicted: until the next heartbeat it works on as if nothing were
+            self._begin_rejoin()
+            await self._broker.at("revoke", self._who)
+            await self._on_revoked(list(self._positions))
+            self._positions = {}
+            if not self._group.knows(self):
+                self._group.join(self, self._topics)
+            self._generation, places = await self._group.sync(self)
+            await self._broker.at("assign", self._who)
+            self._positions = dict.fromkeys(places)
+            self.rejoining = False
+            await self._on_assigned(places)
+            self._rejoined.set()
+
+    async def poll(self, places: Sequence[Place], *, limit: int, seconds: float) -> dict[Place, Sequence[Record]]:
+        """Return new records of `places`."""
+        await self._broker.at("poll", self._who)
+        await self._rejoined.wait()
+        until = monotonic() + seconds
+        while True:
+            appended = self._broker.appended
+            found = self._fetch(places, limit)
+            if found or (left := until - monotonic()) <= 0:
+                return found
+            try:
+                await asyncio.wait_for(appended.wait(), left)
+            except TimeoutError:
+                return {}
+
+    def _fetch(self, places: Sequence[Place], limit: int) -> dict[Place, Sequence[Record]]:
+        found: dict[Place, Sequence[Record]] = {}
+        for place in places:
+            position = self._positions.get(place)
+            if position is None or limit <= 0:
+                continue
+            records, self._positions[place] = self._broker.log(place).read(position, limit)
+            limit -= len(records)
+            if records:
+                found[place] = records
+        return found
+
+    async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, Start]:
+        """Return where to begin each partition."""
+        await self._broker.at("starts", self._who)
+        found = {}
+        for place in places:
+            log = self._broker.log(place)
+            offset, note = self._group.committed.get(place, (None, ""))
+            if offset is None:
+                found[place] = Start(log.start if policy == "earliest" else log.end)
+            else:
+                found[place] = Start(max(offset, log.start), note, max(log.start - offset, 0))
+        await self._broker.at("started", self._who)
+        return found
+
+    def seek(self, place: Place, offset: int) -> None:
+        """Continue a partition at `offset`."""
+        if place in self._positions:
+            self._positions[place] = offset
+
+    def position(self, place: Place) -> int | None:
+        """Return the offset after what we have passed."""
+        return self._positions.get(place)
+
+    async def commit(self, offsets: dict[Place, tuple[int, str]]) -> None:
+        """Commit; refused when the group has moved on."""
+        await self._broker.at("commit", self._who)
+        self._group.commit(self, self._generation, offsets)
+        await self._broker.at("committed", self._who)
+
+    def end(self, place: Place) -> int | None:
+        """Return the end of a partition."""
+        return self._broker.log(place).end if place in self._positions else None
+
+    async def ends(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Return the ends of partitions."""
+        return {place: self._broker.log(place).end for place in places}
+
+    async def check(self) -> None:
+        """Do nothing: this broker answers."""
+
+    def missing(self, topics: Iterable[str]) -> list[str]:
+        """Return those of `topics` that do not exist."""
+        return [topic for topic in topics if topic not in self._broker.logs]
