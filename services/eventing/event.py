@@ -61,17 +61,33 @@ class Event:
     topic: str
     partition: int
     offset: int
+    headers: dict[str, str] = field(repr=False)
     version: int | None = None
-    correlation_id: str | None = None
-    causation_id: str | None = None
     expires: datetime | None = None
-    origin: str | None = None
-    hop: str | None = None
     redrives: int = 0
     attempt: int = 1
     retried: bool = False
     not_before: float | None = None
-    headers: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The id of the story this event belongs to."""
+        return self.headers.get(headers.CORRELATIONID)
+
+    @property
+    def causation_id(self) -> str | None:
+        """The id of the event whose handler added this one."""
+        return self.headers.get(headers.CAUSATIONID)
+
+    @property
+    def origin(self) -> str | None:
+        """The traceparent of its creation."""
+        return self.headers.get(headers.ORIGIN_TRACEPARENT)
+
+    @property
+    def hop(self) -> str | None:
+        """The traceparent of its last hop."""
+        return self.headers.get(headers.TRACEPARENT)
 
     def json(self) -> Any:
         """Return the body, parsed.
@@ -108,6 +124,14 @@ class Event:
 
 def _text(pairs: Sequence[tuple[str, bytes]]) -> dict[str, str]:
     """Decode headers, keeping the first of a repeated name, as other Kafka clients do."""
+    try:
+        return {name: value.decode() for name, value in reversed(pairs)}
+    except (UnicodeDecodeError, AttributeError):
+        return _text_with_care(pairs)
+
+
+def _text_with_care(pairs: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
+    """Decode headers of which one is null, or names the one that is not UTF-8."""
     found: dict[str, str] = {}
     for name, value in pairs:
         if name in found:
@@ -123,7 +147,7 @@ def _binary(record: Record, at: dict[str, str], body: bytes) -> Event:
     for name in (headers.ID, headers.TYPE, headers.SOURCE):
         if not at.get(name):
             raise BadRecord(f"header {name} is missing; CloudEvents requires it")
-        if _CONTROL.search(at[name]):
+        if not at[name].isprintable() and _CONTROL.search(at[name]):
             raise BadRecord(f"header {name} is {at[name][:40]!r}; CloudEvents allows no control characters")
     if at[headers.SPECVERSION] != "1.0":
         raise BadRecord(f"header {headers.SPECVERSION} is {at[headers.SPECVERSION]!r}; only 1.0 is understood")
@@ -181,26 +205,17 @@ def _event(
     source: str,
     key: str | None = None,
 ) -> Event:
-    topic, partition, offset = _origin(record, at)
-    event = Event(
-        id=id,
-        type=type,
-        source=source,
-        key=key or at.get(headers.PARTITIONKEY) or _key(record.key),
-        data=body,
-        time=_time(at, headers.TIME) or _received(record, at),
-        topic=topic,
-        partition=partition,
-        offset=offset,
-        version=_number(at, headers.AGGREGATEVERSION),
-        correlation_id=at.get(headers.CORRELATIONID),
-        causation_id=at.get(headers.CAUSATIONID),
-        expires=_time(at, headers.EXPIRYTIME),
-        origin=at.get(headers.ORIGIN_TRACEPARENT),
-        hop=at.get(headers.TRACEPARENT),
-        redrives=_number(at, headers.REDRIVE_COUNT) or 0,
-        headers=at,
-    )
+    topic, partition, offset = record.topic, record.partition, record.offset
+    if headers.ORIGIN_TOPIC in at:
+        topic, partition, offset = _origin(record, at)
+    key = key or at.get(headers.PARTITIONKEY) or _key(record.key)
+    time = _time(at, headers.TIME) or _received(record, at)
+    version = _number(at, headers.AGGREGATEVERSION)
+    event = Event(id, type, source, key, body, time, topic, partition, offset, at, version)
+    if headers.EXPIRYTIME in at:
+        event.expires = _time(at, headers.EXPIRYTIME)
+    if headers.REDRIVE_COUNT in at:
+        event.redrives = _number(at, headers.REDRIVE_COUNT) or 0
     if topic != record.topic and RETRY in record.topic:
         _from_retry_topic(event, at)
     return event
@@ -257,6 +272,8 @@ def _time(at: dict[str, str], name: str) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(at[name])
+        if moment.tzinfo is UTC:
+            return moment
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise BadRecord(f"header {name} is {at[name][:40]!r}, not an RFC 3339 time") from None

@@ -6,6 +6,8 @@ os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "true")
 
 from prometheus_client import Counter, Gauge, Histogram  # reads the variable above when imported
 
+from eventing.plain_metrics import Counts, Distributions
+
 _DELAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 HTTP_DURATION = Histogram(
@@ -32,15 +34,15 @@ OUTBOX_LEASE_CHANGES = Counter("outbox_lease_changes_total", "Buckets claimed, r
 OUTBOX_TRANSACTION = Gauge("outbox_oldest_transaction_seconds", "Age of the oldest writing transaction.")
 
 CONSUMED = Counter("messaging_client_consumed_messages_total", "Records delivered by the broker.", ["topic", "group"])
-EVENTS = Counter("consumer_events_total", "Events by how they ended.", ["group", "topic", "type", "outcome"])
-PROCESS_DURATION = Histogram(
-    "messaging_process_duration_seconds", "Duration of one attempt.", ["topic", "group", "error_type"]
+EVENTS = Counts("consumer_events_total", "Events by how they ended.", ["group", "topic", "type", "outcome"])
+PROCESS_DURATION = Distributions(
+    "messaging_process_duration_seconds",
+    "Duration of one attempt.",
+    ["topic", "group", "error_type"],
+    (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
 )
-END_TO_END = Histogram(
-    "event_end_to_end_delay_seconds",
-    "From when it happened to its effect.",
-    ["group", "type"],
-    buckets=_DELAYS,
+END_TO_END = Distributions(
+    "event_end_to_end_delay_seconds", "From when it happened to its effect.", ["group", "type"], _DELAYS
 )
 LAG = Gauge("consumer_group_lag_records", "Records between the watermark and the end.", ["group", "topic"])
 LAG_SECONDS = Gauge("consumer_lag_seconds", "Age of the oldest record not yet finished.", ["group", "topic"])

@@ -68,7 +68,7 @@ class Settlement:
         return self.gate.admits(now) and self.breaker.admits(now)
 
     def started(self, entry: Entry) -> None:
-        """Note that an attempt starts."""
+        """Note that an attempt starts, when `admits` had to look twice."""
         if self.gate.reason is not None:
             self.gate.started()
         if self.breaker.reason is not None:
@@ -145,13 +145,14 @@ class Settlement:
     def _finish(self, entry: Entry, event: Event | None, outcome: Outcome) -> bool:
         self._meters.ended(entry.record.topic, event, outcome)
         if outcome.kind is Kind.PROCESSED:
-            self.gate.passed()
+            if self.gate.reason is not None:
+                self.gate.passed()
             self.breaker.passed(entry)
         elif outcome.final:
             self._undecided(entry)
         self._lanes.finish(entry)
         if event is not None and outcome.kind is not Kind.RETRIED:
-            self._meters.effective(event)
+            self._meters.effective(event, wall())
         return True
 
     def _wait(self, entry: Entry, event: Event | None, outcome: Outcome, delay: float | None) -> bool:
