@@ -34,8 +34,9 @@ class Breaker:
         self.reason: str | None = None  # why it is open; None when closed
         self._share, self._consecutive = share, consecutive
         self._initial, self._maximum = initial, maximum
-        self._last: deque[bool] = deque(maxlen=window)  # True: given up
-        self._given_up = 0  # among them
+        self._window = window
+        self._records = 0  # counted since it was last closed
+        self._given_up: deque[int] = deque()  # their numbers, within the window
         self._row: set[Hashable] = set()
         self._delay = self._until = 0.0
         self._probe: Hashable | None = None
@@ -53,7 +54,8 @@ class Breaker:
         """Count a record about to be dead-lettered; False when it has to wait instead, since the breaker is open."""
         if self.reason is not None:
             return self._probed(record, now)
-        self._count(given_up=True)
+        self._records += 1
+        self._given_up.append(self._records)
         self._row.add(record)
         self.reason = self._tripped()
         if self.reason is not None:
@@ -71,22 +73,24 @@ class Breaker:
     def _tripped(self) -> str | None:
         if len(self._row) >= self._consecutive:
             return f"{len(self._row)} records in a row were given up"
-        full = len(self._last) == self._last.maxlen
-        if full and self._given_up > self._share * len(self._last):
-            return f"{self._given_up} of the last {len(self._last)} records were given up"
+        while self._given_up[0] <= self._records - self._window:
+            self._given_up.popleft()
+        if self._records >= self._window and len(self._given_up) > self._share * self._window:
+            return f"{len(self._given_up)} of the last {self._window} records were given up"
         return None
 
     def passed(self, record: Hashable) -> bool:
         """Count a record that was handled; True when that closes the breaker."""
-        self._row.clear()
+        self._records += 1
+        if self._row:
+            self._row.clear()
         if self.reason is None:
-            self._count(given_up=False)
             return False
         if record != self._probe:
             return False
         self.reason = self._probe = None
-        self._last.clear()
-        self._given_up = 0
+        self._given_up.clear()
+        self._records = 0
         return True
 
     def undecided(self, record: Hashable, now: float) -> None:
@@ -97,9 +101,3 @@ class Breaker:
     def wait(self, now: float) -> float:
         """Return the seconds until the next probe may start."""
         return max(self._until - now, 0.0)
-
-    def _count(self, *, given_up: bool) -> None:
-        if len(self._last) == self._last.maxlen:
-            self._given_up -= self._last[0]
-        self._last.append(given_up)
-        self._given_up += given_up

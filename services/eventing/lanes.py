@@ -127,9 +127,11 @@ class Lanes:
         self.finished += 1
         if partition.failed:
             partition.failed.pop(entry.record.offset, None)
-        while partition.pending and partition.pending[0].done:
-            self._forget(partition.pending.popleft())
-        if partition.full and len(partition.pending) <= partition.low:
+        pending = partition.pending
+        while pending and pending[0].done:
+            self.records -= 1
+            self.bytes -= pending.popleft().size
+        if partition.full and len(pending) <= partition.low:
             partition.full = False
             self.on_room()
 
@@ -140,10 +142,6 @@ class Lanes:
             self._enable(lane)
         else:
             del lane.partition.lanes[lane.id[1]]
-
-    def _forget(self, entry: Entry) -> None:
-        self.records -= 1
-        self.bytes -= entry.size
 
     def rest(self, entry: Entry) -> None:
         """Note that a record waits for its next attempt; only its own lane waits with it."""

@@ -12,35 +12,34 @@ class Meters:
 
     def __init__(self, group: str) -> None:
         self._group = group
-        self._ends: dict[tuple[str, str, Kind], Count] = {}
-        self._durations: dict[tuple[str, str], Distribution] = {}
-        self._delays: dict[str, Distribution] = {}
+        self._ends: dict[tuple[str, str, Kind], tuple[Count, Distribution]] = {}
+        self._durations: dict[tuple[str, type | None], Distribution] = {}
 
     def attempted(self, topic: str, outcome: Outcome, seconds: float) -> None:
         """Measure one attempt."""
-        key = (topic, type(outcome.error).__name__ if outcome.error is not None else "")
+        error = outcome.error
+        key = (topic, None if error is None else type(error))
         found = self._durations.get(key)
         if found is None:
-            found = self._durations[key] = PROCESS_DURATION.of(topic, self._group, key[1])
+            name = "" if error is None else type(error).__name__
+            found = self._durations[key] = PROCESS_DURATION.of(topic, self._group, name)
         found.observe(seconds)
 
-    def ended(self, topic: str, event: Event | None, outcome: Outcome) -> None:
-        """Count how an attempt ended."""
-        key = (topic, _type(event), outcome.kind)
-        found = self._ends.get(key)
-        if found is None:
-            found = self._ends[key] = EVENTS.of(self._group, topic, key[1], outcome.kind.value)
-        found.value += 1
+    def ended(self, topic: str, event: Event | None, outcome: Outcome, now: float | None = None) -> None:
+        """Count how an attempt ended; with `now` (seconds since the epoch), also how long after it happened."""
+        key = (topic, "" if event is None else event.type, outcome.kind)
+        found = self._ends.get(key) or self._open(key, event)
+        found[0].value += 1
+        if now is not None and event is not None:
+            delay = now - event.time.timestamp()
+            found[1].observe(delay if delay > 0 else 0.0)
 
-    def effective(self, event: Event, now: float) -> None:
-        """Measure from when it happened to `now` (seconds since the epoch), when its effect is there."""
-        name = _type(event)
-        found = self._delays.get(name)
-        if found is None:
-            found = self._delays[name] = END_TO_END.of(self._group, name)
-        found.observe(max(now - event.time.timestamp(), 0.0))
-
-
-def _type(event: Event | None) -> str:
-    """Return the type as a label: only types of a contract, since anybody can write any other."""
-    return event.type if event is not None and contract.find(event.type) is not None else "unknown"
+    def _open(self, key: tuple[str, str, Kind], event: Event | None) -> tuple[Count, Distribution]:
+        """Look up what belongs to the labels; only types of a contract are labels, since anybody can write others."""
+        topic, name, kind = key
+        known = event is not None and contract.find(name) is not None
+        label = name if known else "unknown"
+        found = EVENTS.of(self._group, topic, label, kind.value), END_TO_END.of(self._group, label)
+        if known:
+            self._ends[key] = found
+        return found

@@ -143,7 +143,8 @@ class Settlement:
         self._timers.clear()
 
     def _finish(self, entry: Entry, event: Event | None, outcome: Outcome) -> bool:
-        self._meters.ended(entry.record.topic, event, outcome)
+        effective = outcome.kind is not Kind.RETRIED
+        self._meters.ended(entry.record.topic, event, outcome, wall() if effective else None)
         if outcome.kind is Kind.PROCESSED:
             if self.gate.reason is not None:
                 self.gate.passed()
@@ -151,8 +152,6 @@ class Settlement:
         elif outcome.final:
             self._undecided(entry)
         self._lanes.finish(entry)
-        if event is not None and outcome.kind is not Kind.RETRIED:
-            self._meters.effective(event, wall())
         return True
 
     def _wait(self, entry: Entry, event: Event | None, outcome: Outcome, delay: float | None) -> bool:
