@@ -82,7 +82,8 @@ class DeadLetterQueue:
         self._consumer.assign(asked)
         self._consumer.pause(*asked)  # what is not asked for is not fetched either: memory is that of one partition
         first = await self._consumer.beginning_offsets(asked)
-        self._ends = await self._consumer.end_offsets(asked)
+        ends = await self._consumer.end_offsets(asked)
+        self._ends = {tp: ends[tp] for tp in asked}
         self._seen = await self._committed(asked)
         for tp in asked:
             offset, metadata = self._seen[tp]

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from eventing import headers, tracing
@@ -145,9 +146,14 @@ class Redrive:
         letters = await self._queue.fetch((place.partition, place.offset) for place in batch)
         finished: list[Place] = []
         chains = [self._send_chain(chain, letters, finished) for chain in _chains(batch)]
+        sending = asyncio.gather(*chains, return_exceptions=True)
         try:
-            outcomes = await asyncio.gather(*chains, return_exceptions=True)
-        finally:  # also when we are told to stop: what was acknowledged is not sent again
+            outcomes = await asyncio.shield(sending)
+        except asyncio.CancelledError:  # what is under way has an outcome soon, and is not sent again
+            self._pace.stop()
+            await sending
+            raise
+        finally:
             await self._queue.done(spot for place in finished for spot in spots[place])
             self.done.superseded += sum(len(spots[place]) - 1 for place in finished)
         for outcome in outcomes:
@@ -162,10 +168,11 @@ class Redrive:
             letter = letters.get((place.partition, place.offset))
             if letter is None:
                 self.done.expired += 1
-            else:
-                await self._pace.turn()
+            elif await self._pace.turn():
                 await self._send(letter)
                 self.done.sent += 1
+            else:
+                return
             finished.append(place)
 
     async def _send(self, letter: DeadLetter) -> None:
@@ -198,14 +205,22 @@ class _Pace:
     def __init__(self, rate: float) -> None:
         self._step = 1 / rate
         self._next = 0.0
+        self._stopped = asyncio.Event()
 
-    async def turn(self) -> None:
+    def stop(self) -> None:
+        """Give no more turns."""
+        self._stopped.set()
+
+    async def turn(self) -> bool:
+        """Wait for the next turn; False when there are no more."""
         now = asyncio.get_running_loop().time()
         self._next = max(self._next, now - 0.1)
         wait = self._next - now
         self._next += self._step
         if wait > 0:
-            await asyncio.sleep(wait)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), wait)
+        return not self._stopped.is_set()
 
 
 def _batches(chosen: list[Place], most: int) -> Iterator[list[Place]]:
