@@ -1,174 +1,191 @@
-"""Dead letters → consumer: list them, show them, and send them back to the group that gave them up.
-
-A dead-letter topic is read from its watermark: the offset the group `<topic>.redrive` has committed. Letters sent
-back ahead of it are remembered in the commit's metadata, so that none is sent twice by mistake.
-"""
+"""Dead letters → consumer: send them back to the group that gave them up."""
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
-from aiokafka.structs import OffsetAndMetadata
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from eventing import headers, tracing
-from eventing.dead_letter import POINTER, redrive_topic_of
-from eventing.errors import EventingError, Unavailable
-from eventing.event import Record
+from eventing.dead_letter import redrive_topic_of
+from eventing.dead_letter_queue import DeadLetterQueue
+from eventing.errors import EventingError, Misconfigured
+from eventing.letter import DeadLetter
+from eventing.letter_filter import Filter
 from eventing.producer import Producer
-from eventing.settings import Settings
+from eventing.selection import Place, Selection, select
 
-MAX_REDRIVES = 3  # a letter that came back this often stays, and is reported
-MAX_AHEAD = 3000  # bytes of offsets remembered ahead of a watermark; Kafka takes 4096 of metadata
+MAX_RATE = 10_000.0  # letters per second
+BATCH = 100  # letters between two commits of progress: as many may be sent twice after a kill
+BATCH_BYTES = 8 << 20  # of bodies held at once
 
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One dead letter: the record in the dead-letter topic, and what its headers say."""
-
-    record: Record
-    known: dict[str, str]
-
-    @property
-    def id(self) -> str:
-        """The same for every delivery of the same record to the same group."""
-        return self.known.get(headers.DLQ_ID, "")
-
-    @property
-    def pointer(self) -> bool:
-        """True when it was too large for a letter: its body is where it came from, and there is nothing to send."""
-        return self.known.get(headers.DISPOSITION, "").endswith(POINTER)
-
-    @property
-    def redrives(self) -> int:
-        """How often it has been sent back."""
-        count = self.known.get(headers.REDRIVE_COUNT, "0")
-        return int(count) if count.isdigit() else 0
+Progress = Callable[["Redriven"], None]
 
 
 @dataclass(slots=True)
 class Redriven:
-    """What a redrive did: letters sent back, not asked for, and kept: they came back too often, or are pointers."""
+    """What a redrive has done so far."""
 
-    id: str
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
     sent: int = 0
-    unmatched: int = 0
-    kept: int = 0
+    superseded: int = 0  # older letters of those sent
+    expired: int = 0  # letters whose retention ended before they were sent
 
 
-class DeadLetterQueue:
-    """A dead-letter topic between its watermark and its end, as of when it was opened."""
+async def plan(
+    queue: DeadLetterQueue,
+    wanted: Filter,
+    *,
+    whole_keys: bool = False,
+    force: bool = False,
+    limit: int | None = None,
+    to: str | None = None,
+) -> Selection:
+    """Read what waits and decide what a redrive sends; sends nothing.
 
-    def __init__(self, topic: str, consumer: AIOKafkaConsumer) -> None:
-        self.topic = topic
-        self._consumer = consumer
-        self._watermarks: dict[TopicPartition, int] = {}
-        self._ends: dict[TopicPartition, int] = {}
-        self._ahead: dict[TopicPartition, set[int]] = {}
+    Args:
+        queue: the dead letters.
+        wanted: tells which of them.
+        whole_keys: see `select`.
+        force: see `select`.
+        limit: see `select`.
+        to: the topic the letters' records were in first, to send them there for every group to read.
 
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, topic: str, settings: Settings) -> AsyncIterator["DeadLetterQueue"]:
-        """Open a dead-letter topic; its end is fixed now, so a redrive never chases its own failures.
+    Raises:
+        IncompleteKeys: see `select`.
+        Misconfigured: `to` is another topic, or a parked key would have to go there.
+        EventingError: so many letters in between would stay that progress could not be remembered.
+    """
+    places = [Place.of(letter, wanted=wanted.matches(letter)) async for letter in queue.letters()]
+    chosen = select(places, whole_keys=whole_keys, force=force, limit=limit)
+    if to is not None:
+        _allow(to, chosen)
+    if not queue.fits(spot for place in chosen.chosen for spot in _spots(place, chosen)):
+        raise _scattered(queue.topic)
+    return chosen
 
-        Raises:
-            Unavailable: no broker answered.
-            EventingError: there is no such topic.
-        """
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap,
-            group_id=f"{topic}.redrive",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            request_timeout_ms=int(settings.kafka_request_timeout * 1000),
+
+def _allow(to: str, chosen: Selection) -> None:
+    others = sorted({place.topic for place in chosen.chosen} - {to})
+    if others:
+        raise Misconfigured(f"--to {to}: these letters come from {', '.join(others)}; name that topic, or leave it out")
+    if chosen.keys:
+        raise Misconfigured(
+            f"--to {to}: {len(chosen.keys)} of the keys are parked, and only their group's redrive topic frees them"
         )
-        try:
-            async with asyncio.timeout(settings.kafka_request_timeout):
-                await consumer.start()
-                queue = cls(topic, consumer)
-                await queue._locate()
-        except (KafkaError, OSError, TimeoutError) as error:
-            await consumer.stop()
-            raise Unavailable(f"Kafka at {settings.kafka_bootstrap} does not answer: {error}") from error
-        except EventingError:
-            await consumer.stop()
-            raise
-        try:
-            yield queue
-        finally:
-            await consumer.stop()
 
-    async def _locate(self) -> None:
-        cluster = await self._consumer._client.fetch_all_metadata()  # noqa: SLF001  # a topic may be unknown: no error wanted
-        partitions = cluster.partitions_for_topic(self.topic)
-        if not partitions:
-            raise EventingError(f"topic {self.topic} does not exist; names are <topic>.<group>.dlq")
-        asked = [TopicPartition(self.topic, number) for number in sorted(partitions)]
-        self._consumer.assign(asked)
-        first = await self._consumer.beginning_offsets(asked)
-        self._ends = await self._consumer.end_offsets(asked)
-        committed = await self._consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001  # the public call drops the metadata
-        for tp in asked:
-            known: OffsetAndMetadata | None = committed.get(tp)
-            self._watermarks[tp] = max(first[tp], known.offset if known else 0)
-            text = known.metadata if known else ""
-            self._ahead[tp] = {int(n) for n in text.removeprefix("v1:").split(",") if n.isdigit()}
 
-    async def letters(self) -> AsyncIterator[DeadLetter]:
-        """Iterate over what waits, partition by partition, in order."""
-        for tp, end in self._ends.items():
-            position = self._watermarks[tp]
-            self._consumer.seek(tp, position)
-            while position < end:
-                found = await self._consumer.getmany(tp, timeout_ms=1000, max_records=500)
-                for record in found.get(tp, []):
-                    if record.offset < end and record.offset not in self._ahead[tp]:
-                        yield DeadLetter(record, _text(record))
-                position = await self._consumer.position(tp)
+def _scattered(topic: str) -> EventingError:
+    return EventingError(
+        f"{topic}: too many letters in between would stay for the progress to be remembered; "
+        "take fewer at once (--limit, --partition, --until), or redrive the oldest first"
+    )
 
-    async def redrive(
-        self, producer: Producer, *, wanted: Callable[[DeadLetter], bool], rate: float = 50.0
-    ) -> Redriven:
-        """Send the wanted letters back, in order per partition.
+
+def _spots(place: Place, chosen: Selection) -> Iterator[tuple[int, int]]:
+    for letter in (place, *chosen.older.get(place.id, ())):
+        yield letter.partition, letter.offset
+
+
+class Redrive:
+    """Sends chosen letters back; progress is committed after each batch, so a killed one is simply run again."""
+
+    def __init__(
+        self,
+        queue: DeadLetterQueue,
+        producer: Producer,
+        *,
+        rate: float = 50.0,
+        to: str | None = None,
+        done: Redriven | None = None,
+    ) -> None:
+        """Describe the redrive.
 
         Args:
+            queue: where the letters are.
             producer: the way to Kafka.
-            wanted: tells which letters to send.
             rate: letters per second, at most.
+            to: where all letters go; None sends each to its group's redrive topic.
+            done: where to count, for somebody who wants to know even if `run` raises.
 
         Raises:
-            SendFailed: a letter was not acknowledged; those before it are done, run again for the others.
-            EventingError: too many letters before those wanted stay behind.
+            Misconfigured: the rate is not above 0 and at most `MAX_RATE`.
         """
-        result, behind = Redriven(str(uuid.uuid4())), set[int]()  # partitions in which a letter stays
-        with tracing.redriving(self.topic, result.id):
-            async for letter in self.letters():
-                if not wanted(letter) or letter.pointer or letter.redrives >= MAX_REDRIVES:
-                    behind.add(letter.record.partition)
-                    result.unmatched += not wanted(letter)
-                    result.kept += wanted(letter)
-                    continue
-                await self._send(letter, producer, result.id)
-                await self._remember(letter, contiguous=letter.record.partition not in behind)
-                result.sent += 1
-                await asyncio.sleep(1 / rate)
-        return result
+        if not 0 < rate <= MAX_RATE:
+            raise Misconfigured(f"rate {rate:g}: must be above 0 and at most {MAX_RATE:g} letters per second")
+        self.done = done or Redriven()
+        self._queue = queue
+        self._producer = producer
+        self._to = to
+        self._pace = _Pace(rate)
+        self._batch = max(1, min(BATCH, int(rate)))  # a second's worth, if that is fewer
 
-    async def _send(self, letter: DeadLetter, producer: Producer, redrive_id: str) -> None:
+    async def run(self, chosen: Selection, progress: Progress = lambda _: None) -> Redriven:
+        """Send the chosen letters; keys side by side, the letters of one key one after another.
+
+        Args:
+            chosen: what `plan` has found.
+            progress: called after each batch.
+
+        Raises:
+            SendFailed: a letter was not acknowledged; those that were are done, run again for the others.
+            Unavailable: the broker stopped answering.
+            EventingError: somebody else redrives this topic.
+        """
+        with tracing.redriving(self._queue.topic, self.done.id):
+            for batch in _batches(chosen.chosen, self._batch):
+                await self._send_batch(batch, chosen)
+                progress(self.done)
+        return self.done
+
+    async def _send_batch(self, batch: list[Place], chosen: Selection) -> None:
+        spots = {place: list(_spots(place, chosen)) for place in batch}
+        if not self._queue.fits(spot for known in spots.values() for spot in known):
+            raise _scattered(self._queue.topic)
+        letters = await self._queue.fetch((place.partition, place.offset) for place in batch)
+        finished: list[Place] = []
+        chains = [self._send_chain(chain, letters, finished) for chain in _chains(batch)]
+        sending = asyncio.gather(*chains, return_exceptions=True)
+        try:
+            outcomes = await asyncio.shield(sending)
+        except asyncio.CancelledError:  # what is under way has an outcome soon, and is not sent again
+            self._pace.stop()
+            await sending
+            raise
+        finally:
+            await self._queue.done(spot for place in finished for spot in spots[place])
+            self.done.superseded += sum(len(spots[place]) - 1 for place in finished)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def _send_chain(
+        self, chain: list[Place], letters: dict[tuple[int, int], DeadLetter], finished: list[Place]
+    ) -> None:
+        """Send the letters of one key, each after the one before is acknowledged."""
+        for place in chain:
+            letter = letters.get((place.partition, place.offset))
+            if letter is None:
+                self.done.expired += 1
+            elif await self._pace.turn():
+                await self._send(letter)
+                self.done.sent += 1
+            else:
+                return
+            finished.append(place)
+
+    async def _send(self, letter: DeadLetter) -> None:
         known = letter.known
-        target = redrive_topic_of(known[headers.ORIGIN_TOPIC], known[headers.GROUP])
+        target = self._to or target_of(letter)
         event_id, dead = known.get(headers.ID, letter.id), known.get(headers.TRACEPARENT)
-        with tracing.redriven(target, event_id, redrive_id, dead, known.get(headers.ORIGIN_TRACEPARENT)) as hop:
+        with tracing.redriven(target, event_id, self.done.id, dead, known.get(headers.ORIGIN_TRACEPARENT)) as hop:
             changes = hop | {
-                headers.REDRIVE_ID: redrive_id,
+                headers.REDRIVE_ID: self.done.id,
                 headers.REDRIVE_COUNT: str(letter.redrives + 1),
                 **({headers.DLQ_TRACEPARENT: dead} if dead else {}),
             }
-            await producer.send(
+            await self._producer.send(
                 target,
                 letter.record.value,
                 key=letter.record.key,
@@ -176,24 +193,50 @@ class DeadLetterQueue:
                 partition=int(known[headers.ORIGIN_PARTITION]),
             )
 
-    async def _remember(self, letter: DeadLetter, *, contiguous: bool) -> None:
-        """Move the watermark past a letter with nothing left before it; else keep its offset in the metadata."""
-        tp = TopicPartition(self.topic, letter.record.partition)
-        if contiguous:
-            self._watermarks[tp] = letter.record.offset + 1
-        ahead = {offset for offset in self._ahead[tp] | {letter.record.offset} if offset >= self._watermarks[tp]}
-        metadata = "v1:" + ",".join(map(str, sorted(ahead))) if ahead else ""
-        if len(metadata) > MAX_AHEAD:
-            raise EventingError(
-                f"{self.topic}: too many letters before this one stay behind; redrive or drop those first"
-            )
-        self._ahead[tp] = ahead
-        await self._consumer.commit({tp: (self._watermarks[tp], metadata)})
+
+def target_of(letter: DeadLetter) -> str:
+    """Return the topic through which a letter comes back to its group alone."""
+    return redrive_topic_of(letter.known[headers.ORIGIN_TOPIC], letter.group)
 
 
-def _text(record: Record) -> dict[str, str]:
-    return {
-        name: value.decode(errors="backslashreplace")
-        for name, value in reversed(list(record.headers))
-        if value is not None
-    }
+class _Pace:
+    """Turns at an even rate; what a slow answer cost is made up for, up to a tenth of a second."""
+
+    def __init__(self, rate: float) -> None:
+        self._step = 1 / rate
+        self._next = 0.0
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        """Give no more turns."""
+        self._stopped.set()
+
+    async def turn(self) -> bool:
+        """Wait for the next turn; False when there are no more."""
+        now = asyncio.get_running_loop().time()
+        self._next = max(self._next, now - 0.1)
+        wait = self._next - now
+        self._next += self._step
+        if wait > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), wait)
+        return not self._stopped.is_set()
+
+
+def _batches(chosen: list[Place], most: int) -> Iterator[list[Place]]:
+    batch, size = list[Place](), 0
+    for place in chosen:
+        if batch and (len(batch) >= most or size + place.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(place)
+        size += place.size
+    if batch:
+        yield batch
+
+
+def _chains(batch: list[Place]) -> list[list[Place]]:
+    chains: defaultdict[object, list[Place]] = defaultdict(list)
+    for place in batch:
+        chains[place.key or place].append(place)
+    return list(chains.values())

@@ -12,7 +12,8 @@ from valkey.asyncio import Valkey
 
 from contracts.users import CACHE, TOPIC
 from eventing.dead_letter import topic_of
-from eventing.redrive import DeadLetter, DeadLetterQueue
+from eventing.dead_letter_queue import DeadLetterQueue
+from eventing.letter import DeadLetter
 from eventing.settings import Settings
 from workbench.checks import Checks
 from workbench.fleet import GROUPS, Fleet

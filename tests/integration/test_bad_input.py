@@ -10,8 +10,10 @@ from tests.integration.rig import LARGE, Raw, Rig, attributes, letter_of, new_us
 
 from contracts.users import TOPIC
 from eventing.dead_letter import topic_of
-from eventing.producer import Producer
-from eventing.redrive import DeadLetterQueue
+from eventing.dead_letter_queue import DeadLetterQueue
+from eventing.letter_filter import Filter
+from eventing.redrive import plan
+from eventing.selection import NO_BODY
 from eventing.settings import Settings
 from workbench.fleet import GROUPS, PARTITIONS, ROLES
 from workbench.records import read_topic
@@ -135,9 +137,10 @@ async def test_a_pointer_is_not_sent_back_since_it_has_no_body(rig, letters):
     offset = await rig.send(b"{" + b"x" * (LARGE // 2), key=b"k")
     letter = await letter_of(letters["mailer"], offset)
     settings = Settings(kafka_bootstrap=rig.stack.broker.bootstrap)
-    async with Producer(settings) as producer, DeadLetterQueue.open(DLQ, settings) as queue:
-        done = await queue.redrive(producer, wanted=lambda found: found.record.offset == letter.offset)
-    assert (done.sent, done.kept) == (0, 1)
+    place = {"partitions": (letter.partition,), "offsets": str(letter.offset)}
+    async with DeadLetterQueue.open(DLQ, settings) as queue:
+        chosen = await plan(queue, Filter(**place))
+    assert (chosen.chosen, chosen.kept) == ([], {NO_BODY: 1})
 
 
 async def test_a_header_name_that_is_not_utf8_is_dead_lettered_and_its_batch_flows(rig, letters):

@@ -12,11 +12,13 @@ from tenacity import wait_fixed
 
 from eventing import Consumer, Contract, Database, Event, Overload, Permanent, Retries, Temporary, Transaction
 from eventing.dead_letter import redrive_topic_of, topic_of
+from eventing.dead_letter_queue import DeadLetterQueue
 from eventing.errors import Misconfigured
+from eventing.letter_filter import Filter
 from eventing.migrate import migrate
 from eventing.producer import Producer
 from eventing.provide import provide
-from eventing.redrive import DeadLetterQueue
+from eventing.redrive import Redrive, plan
 from eventing.runtime import Runtime
 from eventing.settings import Settings
 from workbench.records import read_topic
@@ -185,10 +187,10 @@ async def test_a_redriven_event_reaches_its_group_once_and_no_letter_waits(desk)
         broken.clear()
         async with Producer(desk.settings) as producer:
             async with DeadLetterQueue.open(desk.dlq, desk.settings) as queue:
-                await queue.redrive(producer, wanted=lambda letter: b'"n": 2' in letter.record.value)
+                await Redrive(queue, producer).run(await plan(queue, Filter(headers={"ce_id": "k-2"})))
             assert [json.loads(letter.record.value)["n"] for letter in await desk.letters()] == [1]
             async with DeadLetterQueue.open(desk.dlq, desk.settings) as queue:
-                await queue.redrive(producer, wanted=lambda letter: True)
+                await Redrive(queue, producer).run(await plan(queue, Filter()))
         await until(lambda: len(seen) == 2)
     assert [(n, redrives) for n, redrives, _ in seen] == [(2, 1), (1, 1)]
     assert await desk.letters() == []
