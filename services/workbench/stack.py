@@ -1,7 +1,6 @@
 """The parts a service needs, all of them, on this machine."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +8,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from workbench import ending
 from workbench.broker import Broker
-from workbench.deadline import NotReadyError
 from workbench.home import Home
 from workbench.mailbox import Mailbox
 from workbench.postgres import Postgres
@@ -76,11 +75,6 @@ def main() -> None:
     """Run the stack until Ctrl-C."""
     console = Console()
     try:
-        asyncio.run(run(console))
+        ending.run(run(console))
     except KeyboardInterrupt:
         console.print("stopped")
-    except ExceptionGroup as failed:
-        _expected, unexpected = failed.split(NotReadyError)
-        if unexpected:
-            raise
-        sys.exit("\n".join(map(str, failed.exceptions)))

@@ -1,6 +1,6 @@
 """One event's story as a tree: its spans by parent, and across traces by link."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,9 +33,11 @@ class Node:
             "children": [child.facts() for child in self.children],
         }
 
-    def names(self) -> list[str]:
-        """Return the names of all spans, depth first."""
-        return [self.span.name, *(name for child in self.children for name in child.names())]
+    def walk(self) -> "Iterator[Node]":
+        """Go through the tree, depth first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
 
 
 def grow(spans: Iterable[Span], event_id: str) -> Node | None:

@@ -20,7 +20,7 @@ async def told(broker, tmp_path_factory):
     """Run the demo once; `broker` has resolved the jars, so this run is a warm one."""
     facts = tmp_path_factory.mktemp("demo") / "facts.json"
     process = await asyncio.create_subprocess_exec(*DEMO, "--json", facts, stdout=asyncio.subprocess.PIPE)
-    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    output, _ = await asyncio.wait_for(process.communicate(), 200)
     return process.returncode, output.decode(), json.loads(facts.read_text())
 
 
@@ -82,6 +82,47 @@ def place():
     shutil.rmtree(path)
 
 
+class Running:
+    """A demo that runs in a temporary directory of its own."""
+
+    def __init__(self, process, place):
+        self.process, self._place = process, place
+
+    async def says(self, moment):
+        async with asyncio.timeout(120):
+            while moment.encode() not in (line := await self.process.stdout.readline()):
+                assert line, "it ended before that moment"
+
+    async def ends(self, within=100):
+        """Wait until nothing is left of it; returns its exit code and what it said last."""
+        rest, _ = await asyncio.wait_for(self.process.communicate(), within)
+        deadline = asyncio.get_running_loop().time() + 20
+        while (left := (children_of(self._place), [path.name for path in self._place.iterdir()])) != ([], []):
+            assert asyncio.get_running_loop().time() < deadline, left
+            await asyncio.sleep(0.1)
+        return self.process.returncode, rest.decode()
+
+
+@pytest.fixture
+async def run(broker, place):
+    """Start a demo; `broker` has resolved the jars."""
+    started = []
+
+    async def start(*arguments):
+        environment = os.environ | {"TMPDIR": str(place), "PYTHONUNBUFFERED": "1"}
+        process = await asyncio.create_subprocess_exec(
+            *DEMO, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment
+        )
+        started.append(process)
+        return Running(process, place)
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 @pytest.mark.parametrize(
     ("sent", "moment"),
     [
@@ -92,19 +133,52 @@ def place():
         (signal.SIGKILL, "everything is ready"),
     ],
 )
-async def test_a_signal_at_any_moment_leaves_no_process_and_no_file(broker, sent, moment, place):
-    environment = os.environ | {"TMPDIR": str(place), "PYTHONUNBUFFERED": "1"}
-    process = await asyncio.create_subprocess_exec(*DEMO, stdout=asyncio.subprocess.PIPE, env=environment)
-    async with asyncio.timeout(60):
-        while moment.encode() not in (line := await process.stdout.readline()):
-            assert line, "it ended before that moment"
-    process.send_signal(sent)
-    rest, _ = await asyncio.wait_for(process.communicate(), 40)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}[sent], rest.decode()
-    deadline = asyncio.get_running_loop().time() + 20
-    while (left := (children_of(place), [path.name for path in place.iterdir()])) != ([], []):
-        assert asyncio.get_running_loop().time() < deadline, left
-        await asyncio.sleep(0.1)
+async def test_a_signal_at_any_moment_leaves_no_process_and_no_file(run, sent, moment):
+    demo = await run()
+    await demo.says(moment)
+    demo.process.send_signal(sent)
+    code, rest = await demo.ends()
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 130, signal.SIGKILL: -9}[sent], rest
+    assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize(("times", "moment"), [(2, "starting Kafka"), (2, "everything is ready"), (5, "six services")])
+async def test_who_presses_ctrl_c_again_is_not_kept_waiting(run, times, moment):
+    demo = await run()
+    await demo.says(moment)
+    for _ in range(times):
+        demo.process.send_signal(signal.SIGINT)
+        await asyncio.sleep(0.15)  # a finger
+    code, rest = await demo.ends()
+    assert (code, "Traceback" in rest) == (130, False), rest
+
+
+async def test_a_check_that_fails_is_told_and_makes_the_exit_code_1(run, place, tmp_path):
+    facts = tmp_path / "facts.json"
+    demo = await run("--json", str(facts))
+    await demo.says("everything is ready")
+    (api,) = (pid for pid in children_of(place) if "accounts.api" in Path(f"/proc/{pid}/cmdline").read_text())
+    os.kill(int(api), signal.SIGKILL)
+    code, rest = await demo.ends()
+    assert (code, "Traceback" in rest) == (1, False), rest
+    failed = [check["name"] for check in json.loads(facts.read_text())["checks"] if not check["ok"]]
+    assert failed[0] in rest
+
+
+async def test_a_file_that_cannot_be_written_is_refused_before_anything_starts(run, tmp_path):
+    demo = await run("--json", str(tmp_path / "nowhere" / "facts.json"))
+    code, said = await demo.ends(10)
+    assert code == 2
+    assert "cannot be written" in said
+    assert "starting" not in said
+
+
+async def test_a_service_that_does_not_start_is_named_with_its_last_words(run, monkeypatch):
+    monkeypatch.setenv("MAILER_WHEN_AMBIGUOUS", "perhaps")
+    code, said = await (await run()).ends()
+    assert code == 1
+    assert "mailer ended:\neventing: MAILER_WHEN_AMBIGUOUS: Input should be 'resend' or 'hold'" in said
+    assert "Traceback" not in said
 
 
 def children_of(directory):

