@@ -6,7 +6,8 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -14,8 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from eventing import tracing
+from eventing.database import Database
 from eventing.dead_letter_queue import DeadLetterQueue
-from eventing.errors import EventingError
+from eventing.discard import discard as give_up
+from eventing.errors import EventingError, Misconfigured
+from eventing.fence import PostgresFence
 from eventing.letter import DeadLetter
 from eventing.letter_filter import Filter
 from eventing.letter_options import filtered
@@ -104,6 +108,31 @@ def redrive(
         _tell(chosen)
         return
     _redrive(topic, wanted, asked, rate)
+
+
+@app.command()
+@filtered
+def discard(
+    topic: Topic,
+    *,
+    wanted: Filter,
+    why: Annotated[str, typer.Option(help="The reason, for the log")],
+    everything: Annotated[bool, typer.Option("--all", help="Without a filter: every letter that waits")] = False,
+) -> None:
+    """Give letters up for good; needs EVENTING_DATABASE_URL where keys are parked."""
+    if wanted == Filter() and not everything:
+        raise Misconfigured("no filter was given, and that means every letter; say --all if that is meant")
+    typer.echo(f"discarded {asyncio.run(_discard(topic, wanted, why))}")
+
+
+async def _discard(topic: str, wanted: Filter, why: str) -> int:
+    async with AsyncExitStack() as stack:
+        fence_of = None
+        if settings().database_url:
+            database = await stack.enter_async_context(Database.of(settings()))
+            fence_of = partial(PostgresFence, database)
+        queue = await stack.enter_async_context(DeadLetterQueue.open(topic, settings()))
+        return await give_up(queue, wanted, why=why, fence_of=fence_of)
 
 
 async def _each(topic: str, wanted: Filter, use: Callable[[DeadLetter], None], most: int | None) -> None:

@@ -8,16 +8,22 @@ import signal
 import sys
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from eventing.cli import main
+from eventing.database import Database
 from eventing.dead_letter import redrive_topic_of, topic_of
 from eventing.dead_letter_queue import DeadLetterQueue
-from eventing.errors import EventingError, SendFailed
+from eventing.discard import discard
+from eventing.errors import EventingError, Misconfigured, SendFailed
+from eventing.fence import PostgresFence
 from eventing.letter_filter import Filter
+from eventing.migrate import migrate
+from eventing.port import Spot
 from eventing.producer import Producer
 from eventing.redrive import BATCH, Redrive, plan
 from eventing.selection import MAX_REDRIVES
@@ -428,3 +434,39 @@ async def test_letters_whose_retention_ends_under_way_are_counted_and_the_others
     assert (done.sent, done.expired) == (2, 4)
     assert await desk.returned() == events(4, 5)
     assert await desk.waiting() == []
+
+
+async def test_a_discarded_letter_waits_no_longer_and_stays_in_its_topic(desk):
+    await desk.put(desk.letter(1), desk.letter(2, reason="permanent"), desk.letter(3))
+    code, out, _ = await desk.run("discard", desk.dlq, "--reason", "permanent", "--why", "a typo of ours")
+    assert (code, out.splitlines()[-1]) == (0, "discarded 1")
+    assert "a typo of ours" in out, "the log says why"
+    assert await desk.waiting() == ["event-1", "event-3"]
+    assert len(await read_topic(desk.bootstrap, desk.dlq)) == 3
+    assert await desk.returned() == []
+
+
+async def test_nothing_is_discarded_by_leaving_out_the_filter(desk):
+    await desk.put(desk.letter(1))
+    code, _, err = await desk.run("discard", desk.dlq, "--why", "in haste")
+    assert code == 2
+    assert "say --all" in err
+    assert await desk.waiting() == ["event-1"]
+    assert (await desk.run("discard", desk.dlq, "--all", "--why", "test data"))[0] == 0
+    assert await desk.waiting() == []
+
+
+async def test_a_parked_key_is_free_once_its_letters_are_discarded(desk, database):
+    url = await database()
+    await migrate(url)
+    await desk.put(desk.letter(1), desk.letter(2, reason=PARKED))
+    async with Database(url) as db, DeadLetterQueue.open(desk.dlq, desk.settings) as queue:
+        fence = PostgresFence(db, GROUP)
+        for offset in (1, 2):
+            await fence.park(Spot(desk.topic, b"k", 0, offset))
+        with pytest.raises(Misconfigured, match="EVENTING_DATABASE_URL"):
+            await discard(queue, Filter(reasons=(PARKED,)), why="x", fence_of=None)
+        assert await discard(queue, Filter(ids=("id-1",)), why="x", fence_of=partial(PostgresFence, db)) == 1
+        assert await fence.enter(Spot(desk.topic, b"k", 0, 2)) == "head"
+        assert await discard(queue, Filter(), why="x", fence_of=partial(PostgresFence, db)) == 1
+        assert await fence.keys() == set()
