@@ -42,7 +42,7 @@ class DeadLetters:
         Raises:
             SendFailed: it is not written, and the record must not be passed over.
         """
-        topic, partition, offset = _origin(entry.record, event)
+        topic, partition, offset = origin(entry.record, event)
         target = topic_of(topic, self._group)
         known = _why(entry, event, outcome, self._group)
         event_id = event.id if event else f"{topic}-{partition}-{offset}"
@@ -72,8 +72,8 @@ _PLACE = (headers.ORIGIN_TOPIC, headers.ORIGIN_PARTITION, headers.ORIGIN_OFFSET)
 _TOO_LARGE = ("MessageSizeTooLargeError", "RecordListTooLargeError")
 
 
-def _origin(record: Record, event: Event | None) -> tuple[str, int, int]:
-    """Return where the record first was; one that was redriven remembers it."""
+def origin(record: Record, event: Event | None) -> tuple[str, int, int]:
+    """Return topic, partition and offset of the first delivery of a record; one that came back remembers them."""
     if event is not None:
         return event.topic, event.partition, event.offset
     topic, partition, offset = (headers.first(list(record.headers), name) or b"" for name in _PLACE)
@@ -84,7 +84,7 @@ def _origin(record: Record, event: Event | None) -> tuple[str, int, int]:
 
 def known_origin(record: Record, event: Event | None) -> dict[str, str]:
     """Return the headers by which a copy remembers the first delivery; one without an id keeps what was derived."""
-    topic, partition, offset = _origin(record, event)
+    topic, partition, offset = origin(record, event)
     known = {
         headers.ORIGIN_TOPIC: topic,
         headers.ORIGIN_PARTITION: str(partition),
