@@ -1,5 +1,7 @@
 """The failure ladder: what is tried again, when, and how often, whoever tries."""
 
+from itertools import pairwise
+
 import pytest
 from tenacity import wait_chain, wait_fixed
 from tests.contract.desk import Ticked, on_desk
@@ -66,7 +68,7 @@ async def test_waits_are_those_of_tenacity(desk):
         await desk.buried(1)
     assert [attempt for attempt, _ in attempts] == [1, 2, 3, 4]
     times = [at for _, at in attempts]
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(times)]
     assert [round(gap, 1) >= wait for gap, wait in zip(gaps, (0.1, 0.6, 0.2), strict=True)] == [True] * 3
 
 

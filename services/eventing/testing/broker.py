@@ -65,8 +65,11 @@ class Broker:
         self._fault = fault
 
     def create(self, topic: str, partitions: int) -> None:
-        """Create a topic, or leave it as it is."""
-        self.logs.setdefault(topic, [Log() for _ in range(partitions)])
+        """Create a topic, or leave it as it is; groups that wait for it share it out."""
+        if topic not in self.logs:
+            self.logs[topic] = [Log() for _ in range(partitions)]
+            for group in self._groups.values():
+                group.appeared(topic)
 
     def group(self, name: str) -> Group:
         """Return a consumer group; it begins to exist when somebody asks."""
