@@ -52,13 +52,15 @@ class DeadLetters:
             await self._send(target, partition, entry.record, known)
 
     async def _send(self, target: str, partition: int, record: Record, known: dict[str, bytes]) -> None:
-        """Send the letter; one that is too large loses its body, if need be key and headers: the origin has them."""
+        """Send the letter; one that is too large loses its stack, then its body, at last key and headers.
+
+        The origin has them all.
+        """
         original = list(record.headers)
-        pointer = known | {
-            headers.DISPOSITION: known[headers.DISPOSITION].removesuffix(POINTER.encode()) + POINTER.encode(),
-            headers.ERROR_STACK: b"",
-        }
-        for value, letter in ((record.value, known), (b"", pointer)):
+        disposition = known[headers.DISPOSITION].removesuffix(POINTER.encode()) + POINTER.encode()
+        short = known | {headers.ERROR_STACK: b""}
+        pointer = short | {headers.DISPOSITION: disposition}
+        for value, letter in ((record.value, known), (record.value, short), (b"", pointer)):
             try:
                 everything = headers.replace(original, letter)
                 return await self._sender.send(target, value, key=record.key, headers=everything, partition=partition)

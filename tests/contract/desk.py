@@ -76,12 +76,11 @@ class Letter:
 class Desk:
     """One topic, its group's topics, and what a test does with them.
 
-    `tier` is a delay of a retry topic in seconds that the world can afford to wait for; `real` tells whether the
-    parts are.
+    `tier` is a delay of a retry topic, `patience` a time to be patient for: seconds that the world can afford.
     """
 
-    real: bool
     tier: int
+    patience: float
 
     def __init__(self, topic, other):
         self.topic, self.other = topic, other
@@ -113,6 +112,10 @@ class Desk:
 
     async def committed(self):
         """Return offset and note of each partition the group has committed, by topic and number."""
+        raise NotImplementedError
+
+    async def limit(self, topic, size):
+        """Create a topic that takes records up to `size` bytes."""
         raise NotImplementedError
 
     async def redrive(self):
@@ -175,8 +178,8 @@ def topics_of(consumer):
 class MemoryDesk(Desk):
     """A broker in memory, in virtual time."""
 
-    real = False
     tier = 10
+    patience = 60.0
 
     def __init__(self, topic, other):
         super().__init__(topic, other)
@@ -205,6 +208,10 @@ class MemoryDesk(Desk):
         topic = topic or self.topic
         self.broker.create(topic, PARTITIONS)
         self.broker.append(topic, value, key=key, headers=headers, partition=partition)
+
+    async def limit(self, topic, size):
+        self.broker.create(topic, PARTITIONS)
+        self.broker.max_bytes[topic] = size
 
     async def records(self, topic):
         return self.broker.records(topic)

@@ -19,8 +19,8 @@ from workbench.topics import ensure_topics
 class KafkaDesk(Desk):
     """Kafka and PostgreSQL; one broker and one database for all tests, topics and groups for each."""
 
-    real = True
     tier = 1
+    patience = 1.0
 
     def __init__(self, topic, other, bootstrap, database, loop):
         super().__init__(topic, other)
@@ -58,6 +58,10 @@ class KafkaDesk(Desk):
         if missing:
             await ensure_topics(self.bootstrap, dict.fromkeys(missing, PARTITIONS))
             self._made |= missing
+
+    async def limit(self, topic, size):
+        await ensure_topics(self.bootstrap, {topic: PARTITIONS}, {"max.message.bytes": str(size)})
+        self._made.add(topic)
 
     async def send(self, value, *, key=None, headers=(), partition=None, topic=None):
         topic = topic or self.topic
