@@ -1,8 +1,21 @@
-"""What a machine cannot run is skipped with its reason, unless it is required."""
+"""The real parts, each started once per session when the first test asks for it.
+
+What a machine cannot run is skipped with its reason, unless it is required.
+"""
 
 import os
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+
+from workbench.broker import Broker
+from workbench.deadline import NotReadyError
+from workbench.home import Home
+from workbench.mailbox import Mailbox
+from workbench.postgres import Postgres
+from workbench.spans import SpanReceiver
+from workbench.valkey import Valkey
 
 
 def pytest_addoption(parser):
@@ -20,3 +33,54 @@ def lacking(request):
         pytest.skip(f"{part}: {reason}")
 
     return lacking
+
+
+@pytest.fixture(scope="session")
+async def home() -> AsyncIterator[Home]:
+    async with Home.open() as home:
+        yield home
+
+
+@pytest.fixture(scope="session")
+async def broker(home: Home, lacking: Callable[[str, str], None]) -> Broker:
+    try:
+        return await Broker.start(home)
+    except NotReadyError as error:
+        lacking("kafka", str(error))
+        raise
+
+
+@pytest.fixture(scope="session")
+async def postgres(home: Home) -> Postgres:
+    return await Postgres.start(home)
+
+
+@pytest.fixture(scope="session")
+async def valkey(home: Home) -> Valkey:
+    return await Valkey.start(home)
+
+
+@pytest.fixture
+async def mailbox() -> AsyncIterator[Mailbox]:
+    mailbox = await Mailbox.start()
+    yield mailbox
+    await mailbox.stop()
+
+
+@pytest.fixture
+async def spans() -> AsyncIterator[SpanReceiver]:
+    receiver = await SpanReceiver.start()
+    yield receiver
+    await receiver.stop()
+
+
+@pytest.fixture
+def topic_name() -> Callable[[str], str]:
+    """Give a topic a name that no other test uses, by its stem."""
+    return lambda stem: f"{stem}-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Callable[[], Awaitable[str]]:
+    """Create an empty database that no other test uses, and return its address."""
+    return lambda: postgres.create_database(f"test-{secrets.token_hex(4)}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from eventing import inbox, tracing
 from eventing.attempt import DUPLICATE, Router, done, payload, read
+from eventing.clock import wall
 from eventing.consumer import Consumer
 from eventing.contract import Contract
 from eventing.database import CONTENTION, Database, Transaction
@@ -71,7 +72,9 @@ class Batches:
             try:
                 event = read(entry)
                 bound = self._router.route(event)
-                if bound is None:
+                if event.not_before is not None and (early := event.not_before - wall()) > 0:
+                    ends[entry] = (event, Outcome(Kind.EARLY, delay=early))
+                elif bound is None:
                     ends[entry] = (event, Outcome(Kind.SKIPPED))
                 else:
                     items.append(Item(entry, event, payload(event, bound.handler), bound))
@@ -80,7 +83,10 @@ class Batches:
         return items
 
     async def _in_turn(self, items: list[Item], ends: Ends) -> list[Item]:
-        """Leave out what has to follow its parked key, and what stands behind a record that did not finish."""
+        """Leave out what has to follow its parked key, and what stands behind a record that did not finish.
+
+        Also what stands behind one whose turn it is: until that one is done, nobody knows whether it is theirs.
+        """
         run, stopped = [], {entry.lane: entry.record.offset for entry in reversed(ends) if not ends[entry][1].final}
         for item in items:
             if item.entry.record.offset > stopped.get(item.entry.lane, item.entry.record.offset):
@@ -90,10 +96,10 @@ class Batches:
                     waits = await self._parking.turn(item.event, item.entry.record)
                 except Overload as error:
                     waits = self._ladder.judge(error, item.event.attempt)
+                if waits is None or not waits.final:
+                    stopped[item.entry.lane] = item.entry.record.offset
                 if waits is not None:
                     ends[item.entry] = (item.event, waits)
-                    if not waits.final:
-                        stopped[item.entry.lane] = item.entry.record.offset
                     continue
             run.append(item)
         return run

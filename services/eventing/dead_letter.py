@@ -42,7 +42,7 @@ class DeadLetters:
         Raises:
             SendFailed: it is not written, and the record must not be passed over.
         """
-        topic, partition, offset = _origin(entry.record, event)
+        topic, partition, offset = origin(entry.record, event)
         target = topic_of(topic, self._group)
         known = _why(entry, event, outcome, self._group)
         event_id = event.id if event else f"{topic}-{partition}-{offset}"
@@ -52,13 +52,15 @@ class DeadLetters:
             await self._send(target, partition, entry.record, known)
 
     async def _send(self, target: str, partition: int, record: Record, known: dict[str, bytes]) -> None:
-        """Send the letter; one that is too large loses its body, if need be key and headers: the origin has them."""
+        """Send the letter; one that is too large loses its stack, then its body, at last key and headers.
+
+        The origin has them all.
+        """
         original = list(record.headers)
-        pointer = known | {
-            headers.DISPOSITION: known[headers.DISPOSITION].removesuffix(POINTER.encode()) + POINTER.encode(),
-            headers.ERROR_STACK: b"",
-        }
-        for value, letter in ((record.value, known), (b"", pointer)):
+        disposition = known[headers.DISPOSITION].removesuffix(POINTER.encode()) + POINTER.encode()
+        short = known | {headers.ERROR_STACK: b""}
+        pointer = short | {headers.DISPOSITION: disposition}
+        for value, letter in ((record.value, known), (record.value, short), (b"", pointer)):
             try:
                 everything = headers.replace(original, letter)
                 return await self._sender.send(target, value, key=record.key, headers=everything, partition=partition)
@@ -72,8 +74,8 @@ _PLACE = (headers.ORIGIN_TOPIC, headers.ORIGIN_PARTITION, headers.ORIGIN_OFFSET)
 _TOO_LARGE = ("MessageSizeTooLargeError", "RecordListTooLargeError")
 
 
-def _origin(record: Record, event: Event | None) -> tuple[str, int, int]:
-    """Return where the record first was; one that was redriven remembers it."""
+def origin(record: Record, event: Event | None) -> tuple[str, int, int]:
+    """Return topic, partition and offset of the first delivery of a record; one that came back remembers them."""
     if event is not None:
         return event.topic, event.partition, event.offset
     topic, partition, offset = (headers.first(list(record.headers), name) or b"" for name in _PLACE)
@@ -84,7 +86,7 @@ def _origin(record: Record, event: Event | None) -> tuple[str, int, int]:
 
 def known_origin(record: Record, event: Event | None) -> dict[str, str]:
     """Return the headers by which a copy remembers the first delivery; one without an id keeps what was derived."""
-    topic, partition, offset = _origin(record, event)
+    topic, partition, offset = origin(record, event)
     known = {
         headers.ORIGIN_TOPIC: topic,
         headers.ORIGIN_PARTITION: str(partition),

@@ -44,12 +44,14 @@ class Parking:
             case "behind":
                 return parked()
 
-    async def park(self, event: Event | None, record: Record) -> None:
-        """Park a record that was given up, before its dead letter is written; one without a key parks nothing."""
-        if record.key is not None:
-            spot = _spot(event, record)
-            await self._fence.park(spot)
-            self._keys.add((spot.topic, spot.key))
+    async def park(self, key: bytes | None, topic: str, partition: int, offset: int) -> None:
+        """Park a record that was given up, before its dead letter is written; one without a key parks nothing.
+
+        Topic, partition and offset are those of its first delivery, also when it cannot be read.
+        """
+        if key is not None:
+            await self._fence.park(Spot(topic, key, partition, offset))
+            self._keys.add((topic, key))
 
     async def done(self, event: Event, record: Record) -> None:
         """Strike an event of a parked key off."""
@@ -59,9 +61,8 @@ class Parking:
             self._keys.discard((event.topic, record.key or b""))
 
 
-def _spot(event: Event | None, record: Record) -> Spot:
-    place = record if event is None else event
-    return Spot(place.topic, record.key or b"", place.partition, place.offset)
+def _spot(event: Event, record: Record) -> Spot:
+    return Spot(event.topic, record.key or b"", event.partition, event.offset)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import structlog
 from eventing import logs
 from eventing.breaker import Breaker
 from eventing.clock import monotonic, wall
-from eventing.dead_letter import DeadLetters
+from eventing.dead_letter import DeadLetters, origin
 from eventing.event import Event
 from eventing.gate import Gate
 from eventing.lane import Entry
@@ -100,7 +100,7 @@ class Settlement:
 
     async def _bury(self, entry: Entry, event: Event | None, outcome: Outcome) -> None:
         if self._parking is not None:
-            await self._parking.park(event, entry.record)
+            await self._parking.park(entry.record.key, *origin(entry.record, event))
         await self._dead_letters.write(entry, event, outcome)
         DEAD_LETTERS.labels(self._group, event.topic if event else entry.record.topic, outcome.disposition).inc()
 

@@ -6,7 +6,7 @@ import pytest
 from tenacity import wait_fixed
 
 from eventing import Consumer, Contract, Event, Permanent, Retries, Temporary
-from eventing.errors import EventingError
+from eventing.errors import EventingError, Misconfigured
 from eventing.testing import Harness, virtual_time
 
 
@@ -91,3 +91,49 @@ async def test_what_does_not_finish_is_named():
         await harness.publish(*ticks(("k", 1)))
         with pytest.raises(EventingError, match=r"not finished after 60 s: \{'harness-ticks': 1\}"):
             await harness.settled(seconds=60)
+
+
+@virtual_time
+async def test_a_redrive_sends_each_letter_once_whatever_its_partition():
+    consumer, seen = Consumer("g"), []
+
+    @consumer.on(Ticked)
+    async def handle(tick: Ticked, event: Event) -> None:
+        if not event.redrives:
+            raise Permanent("never")
+        seen.append((tick.key, tick.n))
+
+    async with Harness(consumer) as harness:
+        for partition, key in ((1, "later"), (0, "sooner")):
+            value = Ticked(key=key, n=partition).encode()
+            await harness.send("harness-ticks", value, key=key.encode(), partition=partition)
+            await harness.settled()
+            assert await harness.redrive() == 1
+        await harness.settled()
+    assert seen == [("later", 1), ("sooner", 0)]
+
+
+@virtual_time
+async def test_another_version_of_a_consumer_goes_on_where_the_first_one_stopped():
+    first, second, seen = Consumer("g"), Consumer("g"), []
+
+    @first.on(Ticked)
+    async def handle_first(tick: Ticked) -> None:
+        seen.append(("first", tick.n))
+
+    @second.on(Ticked)
+    async def handle_second(tick: Ticked) -> None:
+        seen.append(("second", tick.n))
+
+    async with Harness(first) as harness:
+        await harness.publish(*ticks(("a", 1)))
+        await harness.settled()
+    await harness.publish(*ticks(("a", 2)))
+    async with Harness(second, broker=harness.broker) as again:
+        await again.settled()
+    assert seen == [("first", 1), ("second", 2)]
+
+
+def test_a_setting_that_does_not_exist_is_refused():
+    with pytest.raises(Misconfigured, match="consumer_atempts"):
+        Harness(Consumer("g"), consumer_atempts=3)

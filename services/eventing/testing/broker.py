@@ -59,14 +59,18 @@ class Broker:
             fault: what may go wrong; see `Fault`.
         """
         self.logs: dict[str, list[Log]] = {}
+        self.max_bytes: dict[str, int] = {}  # of a record of a topic, key and headers included; none means no limit
         self.points: Counter[str] = Counter()  # awaits that were passed, by their word
         self.appended = asyncio.Event()  # replaced by the next append
         self._groups: dict[str, Group] = {}
         self._fault = fault
 
     def create(self, topic: str, partitions: int) -> None:
-        """Create a topic, or leave it as it is."""
-        self.logs.setdefault(topic, [Log() for _ in range(partitions)])
+        """Create a topic, or leave it as it is; groups that wait for it share it out."""
+        if topic not in self.logs:
+            self.logs[topic] = [Log() for _ in range(partitions)]
+            for group in self._groups.values():
+                group.appeared(topic)
 
     def group(self, name: str) -> Group:
         """Return a consumer group; it begins to exist when somebody asks."""
@@ -92,10 +96,13 @@ class Broker:
         """Write a record; its partition follows from its key when none is named.
 
         Raises:
-            SendFailed: there is no such topic.
+            SendFailed: there is no such topic, or the record is too large for it.
         """
         if topic not in self.logs:
             raise SendFailed(f"topic {topic} does not exist", final=True, reason="UnknownTopicOrPartitionError")
+        size = len(key or b"") + len(value or b"") + sum(len(name) + len(told or b"") for name, told in headers)
+        if size > self.max_bytes.get(topic, size):
+            raise SendFailed(f"{topic}: {size} bytes are too many", final=True, reason="MessageSizeTooLargeError")
         logs = self.logs[topic]
         number = (zlib.crc32(key or b"") if partition is None else partition) % len(logs)
         log = logs[number]
@@ -142,7 +149,7 @@ class MemorySender:
         """Send one record.
 
         Raises:
-            SendFailed: there is no such topic.
+            SendFailed: see `Broker.append`.
         """
         await self._broker.at("send", self._who)
         self._broker.append(topic, value, key=key, headers=headers, partition=partition)

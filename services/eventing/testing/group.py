@@ -47,6 +47,11 @@ class Group:
         changed.set()
         self._complete()
 
+    def appeared(self, topic: str) -> None:
+        """Share out a topic that did not exist when its subscribers joined."""
+        if any(topic in topics for topics in self._members.values()):
+            self.rebalance()
+
     def knows(self, member: object) -> bool:
         """Tell whether a member belongs to the group."""
         return member in self._members

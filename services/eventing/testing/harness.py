@@ -22,7 +22,7 @@ from eventing.clock import monotonic, wall
 from eventing.consumer import Consumer
 from eventing.contract import Contract
 from eventing.dead_letter import redrive_topic_of, topic_of
-from eventing.errors import EventingError
+from eventing.errors import EventingError, Misconfigured
 from eventing.event import Event
 from eventing.headers import Headers
 from eventing.port import Client, Fence, Listener
@@ -90,6 +90,7 @@ class Harness:
         provide: dict[type, Any] | None = None,
         members: int = 1,
         partitions: int = 2,
+        broker: Broker | None = None,
         fault: Fault | None = None,
         **settings: Any,
     ) -> None:
@@ -100,17 +101,22 @@ class Harness:
             provide: resources by type, instead of those the consumer would open.
             members: processes of the group.
             partitions: of each topic.
-            fault: what may go wrong, at each await of a client; see `eventing.testing.Fault`.
+            broker: one that others use too, or that outlives this consumer; None makes one.
+            fault: what may go wrong with the broker made here, at each await of a client; see `eventing.testing.Fault`.
             settings: fields of `Settings` that differ from their defaults.
+
+        Raises:
+            Misconfigured: there is no such setting.
         """
+        if unknown := settings.keys() - Settings.model_fields:
+            raise Misconfigured(f"unknown setting {', '.join(sorted(unknown))}; see eventing.settings.Settings")
         self.consumer = consumer
-        self.broker = Broker(fault=fault)
+        self.broker = broker or Broker(fault=fault)
         self.settings = Settings(**settings)
         self.members: list[Member] = []
         self.provided: dict[type, Any] = {}
         self._given = {Fence: MemoryFence()} | (provide or {})
         self._wanted = members
-        self._redriven = 0
         for topic in {*all_topics(consumer), *written_topics(consumer)}:
             self.broker.create(topic, partitions)
 
@@ -208,23 +214,35 @@ class Harness:
 
     async def redrive(self) -> int:
         """Send the dead letters that have come since the last time back to the group; returns how many."""
-        letters, self._redriven = self.dead_letters[self._redriven :], len(self.dead_letters)
-        redrive_id = str(uuid.uuid4())
+        redrive_id, letters = (
+            str(uuid.uuid4()),
+            [letter for topic in self.consumer.topics for letter in self._new(topic)],
+        )
         for letter in letters:
-            record = letter.record
-            known = {name: value.decode() for name, value in record.headers if name.startswith("x-")}
-            changes = {
-                headers.REDRIVE_ID: redrive_id,
-                headers.REDRIVE_COUNT: str(int(known.get(headers.REDRIVE_COUNT, "0")) + 1),
-            }
-            self.broker.append(
-                redrive_topic_of(known[headers.ORIGIN_TOPIC], known[headers.GROUP]),
-                record.value,
-                key=record.key,
-                headers=headers.replace(list(record.headers), {k: v.encode() for k, v in changes.items()}),
-                partition=int(known[headers.ORIGIN_PARTITION]),
-            )
+            self._send_back(letter, redrive_id)
         return len(letters)
+
+    def _new(self, topic: str) -> list[MemoryRecord]:
+        """Return the letters that were not sent back yet, and pass them, as a redrive on Kafka does."""
+        target = topic_of(topic, self.consumer.group)
+        passed = self.broker.group(f"{target}.redrive").committed
+        new = [r for r in self.broker.records(target) if r.offset >= passed.get((target, r.partition), (0, ""))[0]]
+        passed |= {(target, record.partition): (record.offset + 1, "") for record in new}
+        return new
+
+    def _send_back(self, letter: MemoryRecord, redrive_id: str) -> None:
+        known = {name: value.decode() for name, value in letter.headers if name.startswith("x-")}
+        changes = {
+            headers.REDRIVE_ID: redrive_id,
+            headers.REDRIVE_COUNT: str(int(known.get(headers.REDRIVE_COUNT, "0")) + 1),
+        }
+        self.broker.append(
+            redrive_topic_of(known[headers.ORIGIN_TOPIC], known[headers.GROUP]),
+            letter.value,
+            key=letter.key,
+            headers=headers.replace(list(letter.headers), {k: v.encode() for k, v in changes.items()}),
+            partition=int(known[headers.ORIGIN_PARTITION]),
+        )
 
 
 def _letter(record: MemoryRecord) -> Letter:
