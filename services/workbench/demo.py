@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import json
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from workbench.deadline import NotReadyError
 from workbench.home import Home
+from workbench.interrupt import run_to_end
 from workbench.stack import Stack
 from workbench.tree import Node, draw, grow
 
@@ -54,31 +53,8 @@ def demo(
 ) -> None:
     """Start Kafka, PostgreSQL, Valkey, a mail catcher and every service, and follow events through them."""
     console = Console()
-    try:
-        ok = asyncio.run(_interruptible(_run(console, json_file, keep=keep)))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print("stopped; nothing is left running")
-        raise SystemExit(130) from None
-    except ExceptionGroup as failed:
-        expected, unexpected = failed.split(NotReadyError)
-        if unexpected or not expected:
-            raise
-        raise SystemExit("\n".join(map(str, _flat(expected)))) from None
+    ok = run_to_end(_run(console, json_file, keep=keep), console)
     raise SystemExit(0 if ok else 1)
-
-
-def _flat(group: BaseExceptionGroup[NotReadyError]) -> list[NotReadyError]:
-    """Return the errors of a group and of the groups in it."""
-    return [e for part in group.exceptions for e in (_flat(part) if isinstance(part, BaseExceptionGroup) else [part])]
-
-
-async def _interruptible(work: Any) -> bool:
-    """Run `work` so that SIGTERM and SIGHUP end it as Ctrl-C does."""
-    task = asyncio.ensure_future(work)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    result: bool = await task
-    return result
 
 
 async def _run(console: Console, json_file: Path | None, *, keep: bool) -> bool:

@@ -1,0 +1,47 @@
+"""`bench`: its commands and flags."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from workbench.bench.consumer import Plan, measure
+from workbench.bench.gates import evaluate
+from workbench.bench.plot import draw
+from workbench.bench.report import gates_table, write_json
+from workbench.bench.shapes import RUNNERS, SHAPES
+from workbench.interrupt import run_to_end
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+PICTURE = Path(__file__).parent.parent / "bench-consumer.svg"
+
+
+@app.callback()
+def bench() -> None:
+    """Measure the product beside its peers, on real parts."""
+
+
+@app.command()
+def consumer(
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each runner; the median counts")] = 5,
+    shape: Annotated[list[str] | None, typer.Option(help=f"Only this shape: {', '.join(SHAPES)}")] = None,
+    runner: Annotated[list[str] | None, typer.Option(help=f"Only this runner: {', '.join(RUNNERS)}")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures")] = None,
+    picture: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the figures as SVG")] = None,
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="One run with a tenth of the records; gates nothing")] = False,
+) -> None:
+    """Measure the consumer beside FastStream, aiokafka alone, Parallel Consumer and bare asyncpg loops."""
+    console = Console()
+    plan = Plan.of(shape or list(SHAPES), runner or list(RUNNERS), 1 if quick else runs, quick=quick)
+    found, failed = run_to_end(measure(plan, console), console)
+    gates = evaluate(found)
+    console.print(gates_table(gates))
+    if json_file:
+        write_json(json_file, found)
+    if picture:
+        draw(found, picture)
+    full = not (quick or shape or runner)
+    raise SystemExit(1 if failed or (full and any(gate.missed for gate in gates)) else 0)
