@@ -39,7 +39,7 @@ public final class ParallelRunner {
     /** The same account as ledger.py, for handlers in threads. */
     static final class Ledger {
         private final Job job;
-        private final long began = System.nanoTime();
+        private long began;
         private final int[] latest;
         private final int[] running;
         private final byte[] seen;
@@ -54,6 +54,10 @@ public final class ParallelRunner {
             running = new int[job.keys()];
             seen = new byte[job.records()];
             missing = job.records();
+        }
+
+        void begin() {
+            began = System.nanoTime();
         }
 
         synchronized void started(int number) {
@@ -98,6 +102,7 @@ public final class ParallelRunner {
         Ledger ledger = new Ledger(job);
         ParallelStreamProcessor<byte[], byte[]> processor =
                 ParallelStreamProcessor.createEosStreamProcessor(options(job));
+        ledger.begin(); // its classes are loaded, as those of the Python runners are: what follows is joining
         processor.subscribe(List.of(job.topic()));
         processor.poll(context -> {
             try {

@@ -6,16 +6,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from workbench.bench.consumer import Plan, measure
+from workbench.bench.consumer import measure
 from workbench.bench.gates import evaluate
+from workbench.bench.plan import Plan
 from workbench.bench.plot import draw
 from workbench.bench.report import gates_table, write_json
 from workbench.bench.shapes import RUNNERS, SHAPES
 from workbench.interrupt import run_to_end
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
-
-PICTURE = Path(__file__).parent.parent / "bench-consumer.svg"
 
 
 @app.callback()

@@ -14,8 +14,9 @@ from workbench.bench.shapes import Shape
 
 def table(shape: Shape, found: Iterable[Figure]) -> Table:
     """Return the figures of one shape as a table."""
-    made = Table("runner", title=shape.title, title_justify="left")
-    for column in ("records", "records/s", "order violations", "duplicates", "MiB"):
+    made = Table(title=shape.title, title_justify="left")
+    made.add_column("runner", no_wrap=True)
+    for column in ("records", "a second", "violations", "duplicates", "MiB"):
         made.add_column(column, justify="right")
     for f in found:
         numbers = (f.records, f.rate, f.order_violations, f.duplicates, f.rss_mib)
