@@ -52,7 +52,7 @@ async def _java(home: Home, console: Console) -> tuple[str, ...] | None:
 
 
 async def _runs(field: Field, shape: Shape, times: int, console: Console, failed: list[str]) -> AsyncIterator[Run]:
-    runners = [runner for runner in shape.records if field.can(shape, runner)]
+    runners = [runner for runner in shape.records if field.can(runner)]
     for turn, runner in interleaved(runners, times):
         said = f"  {shape.name:<9} {runner:<22} {turn + 1} of {times} "
         try:

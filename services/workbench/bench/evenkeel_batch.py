@@ -1,7 +1,6 @@
 """Ours with a database, by batches: 500 inbox rows and 500 inserts in one transaction."""
 
 from functools import partial
-from typing import Any
 
 from eventing import Transaction
 from workbench.bench.measured import measured
@@ -11,10 +10,9 @@ from workbench.bench.tick import Tick
 SIZE = 500
 
 consumer, _job, ledger = measured()
-batching: Any = consumer  # on_batch is on its way
 
 
-@batching.on_batch(Tick, size=SIZE)  # type: ignore[untyped-decorator]
+@consumer.on_batch(Tick, size=SIZE)
 async def handle(ticks: list[Tick], tx: Transaction) -> None:
     """Insert the events; they are finished when the transaction is committed."""
     for tick in ticks:

@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass, field
 from functools import partial
 
-from eventing import Consumer
 from eventing.dead_letter import redrive_topic_of, topic_of
 from workbench.bench.figure import Run
 from workbench.bench.job import Job
@@ -35,11 +34,9 @@ class Field:
     _filled: set[str] = field(default_factory=set)
     _turn: int = 0
 
-    def can(self, shape: Shape, runner: str) -> bool:
+    def can(self, runner: str) -> bool:
         """Tell whether a runner can take part here."""
-        if runner == PARALLEL:
-            return self.java is not None
-        return runner != OURS or shape.module != "evenkeel_batch" or hasattr(Consumer, "on_batch")
+        return runner != PARALLEL or self.java is not None
 
     async def run(self, shape: Shape, runner: str) -> Run:
         """Let a runner do the work of a shape, on a topic of its size and in a group that is new.
