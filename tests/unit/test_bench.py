@@ -41,6 +41,18 @@ def test_order_violations_and_duplicates_are_counted(ledger, steps, violations, 
     assert (ledger.violations, ledger.duplicates) == (violations, duplicates)
 
 
+def test_a_batch_overlaps_other_batches_and_not_itself(ledger):
+    ledger.started_together([0, 1, 2, 4])
+    assert ledger.violations == 0
+    ledger.started_together([3, 5])
+    assert ledger.violations == 2, "record 1 of their key still runs"
+
+
+def test_a_batch_whose_records_are_out_of_order_is_a_violation(ledger):
+    ledger.started_together([2, 0])
+    assert ledger.violations == 1
+
+
 def test_the_result_is_written_when_every_record_is_finished_and_not_before(ledger, tmp_path):
     ledger.begin()
     play(ledger, 1, -1, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6)

@@ -2,8 +2,10 @@ import com.fasterxml.jackson.annotation.JsonProperty;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.ObjectReader;
+import com.sun.management.OperatingSystemMXBean;
 import io.confluent.parallelconsumer.ParallelConsumerOptions;
 import io.confluent.parallelconsumer.ParallelStreamProcessor;
+import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
@@ -39,7 +41,10 @@ public final class ParallelRunner {
     /** The same account as ledger.py, for handlers in threads. */
     static final class Ledger {
         private final Job job;
+        private final OperatingSystemMXBean system =
+                (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
         private long began;
+        private long used;
         private final int[] latest;
         private final int[] running;
         private final byte[] seen;
@@ -58,6 +63,7 @@ public final class ParallelRunner {
 
         void begin() {
             began = System.nanoTime();
+            used = system.getProcessCpuTime();
         }
 
         synchronized void started(int number) {
@@ -81,14 +87,15 @@ public final class ParallelRunner {
             }
             seen[number] = 2;
             if (--missing == 0) {
-                write((System.nanoTime() - began) / 1e9);
+                write((System.nanoTime() - began) / 1e9, (system.getProcessCpuTime() - used) / 1e9);
             }
         }
 
-        private void write(double seconds) throws Exception {
+        private void write(double seconds, double cpu) throws Exception {
             Path draft = Path.of(job.result() + ".draft");
-            Files.writeString(draft, "{\"seconds\": %s, \"order_violations\": %d, \"duplicates\": %d}"
-                    .formatted(seconds, violations, duplicates));
+            Files.writeString(draft,
+                    "{\"seconds\": %s, \"cpu_seconds\": %s, \"order_violations\": %d, \"duplicates\": %d}"
+                            .formatted(seconds, cpu, violations, duplicates));
             Files.move(draft, Path.of(job.result()), StandardCopyOption.ATOMIC_MOVE);
         }
     }

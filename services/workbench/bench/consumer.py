@@ -61,5 +61,5 @@ async def _runs(field: Field, shape: Shape, times: int, console: Console, failed
             failed.append(str(error))
             console.print(said, str(error), highlight=False, markup=False, style="red")
             continue
-        console.print(said, f"{run.rate:>9,.0f}/s {run.rss_mib:>4.0f} MiB", highlight=False)
+        console.print(said, f"{run.rate:>9,.0f}/s {run.cpu_us:>7,.1f} µs {run.rss_mib:>4.0f} MiB", highlight=False)
         yield run

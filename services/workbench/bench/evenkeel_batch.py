@@ -15,8 +15,7 @@ consumer, _job, ledger = measured()
 @consumer.on_batch(Tick, size=SIZE)
 async def handle(ticks: list[Tick], tx: Transaction) -> None:
     """Insert the events; they are finished when the transaction is committed."""
-    for tick in ticks:
-        ledger.started(tick.number)
+    ledger.started_together([tick.number for tick in ticks])
     await tx.execute(SQL["insert_many"], *columns(ticks))
     tx.after_commit("ledger", partial(_finished, ticks))
 

@@ -87,5 +87,13 @@ class Field:
 
 def _run(name: str, runner: str, job: Job, rss: float) -> Run:
     found = json.loads(job.result.read_text())
-    rate = job.records / found["seconds"]
-    return Run(name, runner, job.records, rate, found["order_violations"], found["duplicates"], rss)
+    return Run(
+        shape=name,
+        runner=runner,
+        records=job.records,
+        rate=job.records / found["seconds"],
+        order_violations=found["order_violations"],
+        duplicates=found["duplicates"],
+        rss_mib=rss,
+        cpu_us=found["cpu_seconds"] / job.records * 1e6,
+    )

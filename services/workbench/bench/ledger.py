@@ -21,22 +21,30 @@ class Ledger:
         self._latest = [-1] * keys  # number of the latest record that started
         self._running = [0] * keys
         self._seen = bytearray(records)  # 1: started, 2: finished
-        self._began = 0.0
-        self._ended = 0.0
+        self._began = self._ended = (0.0, 0.0)
 
     def begin(self) -> None:
         """Start the clock: the runner is about to connect."""
-        self._began = time.perf_counter()
+        self._began = _clocks()
 
     def started(self, number: int) -> None:
         """Note that the handler of a record starts."""
+        self._note(number, overlaps=self._running[number % self._keys] > 0)
+
+    def started_together(self, numbers: list[int]) -> None:
+        """Note that a handler starts with many records; those of a key come in their order, and overlap only others."""
+        busy = {number % self._keys for number in numbers if self._running[number % self._keys]}
+        for number in numbers:
+            self._note(number, overlaps=number % self._keys in busy)
+
+    def _note(self, number: int, *, overlaps: bool) -> None:
         key = number % self._keys
         if self._seen[number]:
             self.duplicates += 1
-            self.violations += self._running[key] > 0
+            self.violations += overlaps
         else:
             self._seen[number] = 1
-            self.violations += self._running[key] > 0 or number < self._latest[key]
+            self.violations += overlaps or number < self._latest[key]
         self._latest[key] = max(self._latest[key], number)
         self._running[key] += 1
 
@@ -48,20 +56,28 @@ class Ledger:
         self._seen[number] = 2
         self._missing -= 1
         if not self._missing:
-            self._ended = self._ended or time.perf_counter()
+            if not any(self._ended):
+                self.stop()
             self._write()
 
     def stop(self) -> None:
         """Stop the clock before the last record is noted here: what follows is bookkeeping."""
-        self._ended = time.perf_counter()
+        self._ended = _clocks()
 
     def _write(self) -> None:
         # In one step: whoever waits for the file finds it whole.
         draft = self._result.with_suffix(".draft")
+        seconds, cpu = (end - begin for begin, end in zip(self._began, self._ended, strict=True))
         found = {
-            "seconds": self._ended - self._began,
+            "seconds": seconds,
+            "cpu_seconds": cpu,
             "order_violations": self.violations,
             "duplicates": self.duplicates,
         }
         draft.write_text(json.dumps(found))
         draft.rename(self._result)
+
+
+def _clocks() -> tuple[float, float]:
+    """Return the time, and the processor time this process has used, in seconds."""
+    return time.perf_counter(), time.process_time()

@@ -48,8 +48,7 @@ async def _write(
 ) -> None:
     async with pool.acquire() as connection:
         for ticks, ids in batches:
-            for begun in ticks:
-                ledger.started(begun.number)
+            ledger.started_together([each.number for each in ticks])
             async with connection.transaction():
                 if len(ticks) == 1:
                     await connection.fetchval(CLAIM, today, job.group, ids[0])

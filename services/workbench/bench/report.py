@@ -16,10 +16,10 @@ def table(shape: Shape, found: Iterable[Figure]) -> Table:
     """Return the figures of one shape as a table."""
     made = Table(title=shape.title, title_justify="left")
     made.add_column("runner", no_wrap=True)
-    for column in ("records", "a second", "violations", "duplicates", "MiB"):
+    for column in ("records", "a second", "CPU µs", "disorder", "doubles", "MiB"):
         made.add_column(column, justify="right")
     for f in found:
-        numbers = (f.records, f.rate, f.order_violations, f.duplicates, f.rss_mib)
+        numbers = (f.records, f.rate, f.cpu_us, f.order_violations, f.duplicates, f.rss_mib)
         made.add_row(f.runner, *(f"{number:,.0f}" for number in numbers))
     return made
 
