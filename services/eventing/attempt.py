@@ -7,8 +7,8 @@ from eventing import inbox, tracing
 from eventing.clock import wall
 from eventing.consumer import STALE, Consumer
 from eventing.contract import Contract
-from eventing.database import CONTENTION, Database
-from eventing.errors import BadRecord, Temporary, UnknownType
+from eventing.database import CONTENTION, Database, Transaction
+from eventing.errors import BadRecord, Contended, UnknownType
 from eventing.event import Event
 from eventing.handler import Bound, Handler
 from eventing.lane import Entry
@@ -117,11 +117,17 @@ class Attempts:
         assert self._database is not None  # noqa: S101  # `provide` opens one for a transactional handler
         try:
             async with self._database.transaction() as tx:
-                if not await inbox.claim(tx, self._group, event):
+                if not await self._claim(tx, event):
                     return DUPLICATE
                 return done(await bound(body, event, tx))
         except CONTENTION as error:
-            raise Temporary(f"two transactions met: {error}", delay=0.05) from error
+            raise Contended(f"two transactions met: {error}") from error
+
+    async def _claim(self, tx: Transaction, event: Event) -> bool:
+        try:
+            return await inbox.claim(tx, self._group, event)
+        except TimeoutError as error:
+            raise Contended("another process has this event in a transaction") from error
 
 
 def read(entry: Entry) -> Event:

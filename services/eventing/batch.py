@@ -12,7 +12,7 @@ from eventing.clock import wall
 from eventing.consumer import Consumer
 from eventing.contract import Contract
 from eventing.database import CONTENTION, Database, Transaction
-from eventing.errors import Overload, Temporary
+from eventing.errors import Contended, Overload
 from eventing.event import Event
 from eventing.handler import Bound
 from eventing.lane import Entry, Lane
@@ -133,14 +133,17 @@ class Batches:
                 if self._parking is not None and self._parking.concerns(item.event, item.entry.record):
                     await self._parking.done(item.event, item.entry.record)
             return ends
-        raise Temporary(f"two transactions met: {met}", delay=PAUSE) from met
+        raise Contended(f"two transactions met: {met}") from met
 
     async def _once(self, items: list[Item]) -> Ends:
         if not items[0].bound.transactional:
             return await _hand(items, None)
         assert self._database is not None  # noqa: S101  # `provide` opens one for a transactional handler
         async with self._database.transaction() as tx:
-            fresh = await inbox.claim_many(tx, self._group, [item.event for item in items])
+            try:
+                fresh = await inbox.claim_many(tx, self._group, [item.event for item in items])
+            except TimeoutError as error:
+                raise Contended("another process has one of these events in a transaction") from error
             ends: Ends = {item.entry: (item.event, DUPLICATE) for item in items}
             new = list({item.event.id: item for item in reversed(items) if item.event.id in fresh}.values())[::-1]
             return ends | (await _hand(new, tx) if new else {})

@@ -6,12 +6,19 @@ what was fetched), no commit without offsets, no cancelled poll, every wait boun
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    KafkaError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
 from aiokafka.structs import OffsetAndMetadata
 
+from eventing.clock import monotonic
 from eventing.errors import Unavailable
 from eventing.event import Record
 from eventing.lane import Place
@@ -34,7 +41,10 @@ class KafkaClient:
             on_revoked: awaited before partitions go to others; must not raise.
         """
         self._timeout = settings.kafka_request_timeout
-        self._listener = _Listener(on_assigned, on_revoked)
+        self._on_assigned = on_assigned
+        self._listener = _Listener(self._assigned, on_revoked)
+        self._generation: int | None = None  # in which our partitions were assigned
+        self._heard = monotonic()
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_bootstrap,
             client_id=settings.kafka_client_id or settings.service,
@@ -60,14 +70,39 @@ class KafkaClient:
             KafkaError: no broker answered.
         """
         await asyncio.wait_for(self._consumer.start(), self._timeout)
+        self._listen_to_heartbeats(self._consumer._coordinator)  # noqa: SLF001  # nothing public tells whether they are answered
         self._consumer.subscribe(list(topics), listener=self._listener)
 
     async def stop(self) -> None:
         """Leave the group and close; bounded. Nothing is committed and no listener is called."""
         try:
             await asyncio.wait_for(self._consumer.stop(), self._timeout)
-        except (TimeoutError, KafkaError, OSError):
-            await asyncio.wait_for(self._consumer._client.close(), self._timeout)  # noqa: SLF001  # stop() hangs without a broker
+        except (TimeoutError, KafkaError, OSError, asyncio.CancelledError):
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            # Without a broker stop() hangs; or it passes on the cancellation of a fetch of its own, as if it were ours.
+            await asyncio.wait_for(self._consumer._client.close(), self._timeout)  # noqa: SLF001
+
+    def _listen_to_heartbeats(self, coordinator: Any) -> None:
+        beat = coordinator._do_heartbeat  # noqa: SLF001  # see above
+
+        async def heard() -> Any:
+            answered = await beat()
+            if answered:
+                self._heard = monotonic()
+            return answered
+
+        coordinator._do_heartbeat = heard  # noqa: SLF001  # see above
+
+    async def _assigned(self, places: list[Place]) -> None:
+        self._generation = self._consumer._coordinator.generation  # noqa: SLF001  # nothing public tells
+        self._heard = monotonic()
+        await self._on_assigned(places)
+
+    @property
+    def silent(self) -> float:
+        """Seconds since the group last answered us: after a session without an answer it goes on without us."""
+        return monotonic() - self._heard
 
     @property
     def broken(self) -> bool:
@@ -128,11 +163,30 @@ class KafkaClient:
         Raises:
             KafkaError: refused (`CommitFailedError`: the group has moved on), or not answered in time.
         """
+        told = {TopicPartition(*place): OffsetAndMetadata(*known) for place, known in offsets.items()}
         async with asyncio.timeout(5.0):
-            try:
-                await self._consumer.commit({TopicPartition(*place): told for place, told in offsets.items()})
-            except IllegalStateError as error:  # given away since we looked: the same refusal, by our own client
-                raise CommitFailedError(str(error)) from error
+            while True:
+                try:
+                    return await self._commit_once(told)
+                except (IllegalGenerationError, UnknownMemberIdError, RebalanceInProgressError) as error:
+                    raise CommitFailedError(f"the group has moved on: {error}") from error
+                except KafkaError as error:
+                    if not error.retriable:
+                        raise
+                await asyncio.sleep(0.1)
+
+    async def _commit_once(self, told: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        """Commit under the generation in which the partitions were assigned, or not at all.
+
+        aiokafka's own `commit` tries again under whatever generation there is by then; without one, which is what a
+        member has that was thrown out, an empty group believes anybody.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001  # see above
+        await coordinator.ensure_coordinator_known()
+        assigned = self._consumer._subscription.subscription.assignment  # noqa: SLF001  # see above
+        if coordinator.generation != self._generation or assigned is None or not told.keys() <= set(assigned.tps):
+            raise CommitFailedError("the group has moved on")
+        await coordinator._do_commit_offsets(assigned, told)  # noqa: SLF001  # see above
 
     def end(self, place: Place) -> int | None:
         """Return the last stable offset of a partition, None before the first fetch."""

@@ -32,10 +32,15 @@ class Committer:
         """True when enough has been finished to commit before the time."""
         return self._lanes.finished - self._finished >= AFTER
 
-    async def commit(self, client: Client) -> None:
-        """Commit the watermarks that moved; a refusal is counted: the records come again, to us or to another."""
+    async def commit(self, client: Client, *, noted: bool = True) -> None:
+        """Commit the watermarks that moved; a refusal is counted: the records come again, to us or to another.
+
+        Args:
+            client: of the group.
+            noted: with full notes; between two regular commits, watermarks are enough.
+        """
         async with self._one_at_a_time:
-            offsets = self._lanes.uncommitted()
+            offsets = self._lanes.uncommitted(noted=noted)
             self._finished = self._lanes.finished
             if not offsets:
                 return

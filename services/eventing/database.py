@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     Connection = PoolConnectionProxy[asyncpg.Record]
 
+# Seconds a transaction may lie idle before the server ends it: a process that is frozen must not hold its locks for
+# ever. A pooler takes no such setting from us; there, set it for the role.
+IDLE_LIMIT = 60
+
 # Errors that say the server is away, restarting, full, or has become a standby; the same call succeeds later.
 _AWAY = (
     asyncpg.PostgresConnectionError,
@@ -111,6 +115,7 @@ class Database:
                 timeout=self.timeout,
                 command_timeout=self.timeout,
                 statement_cache_size=0 if self.pooler else 100,
+                server_settings={} if self.pooler else {"idle_in_transaction_session_timeout": f"{IDLE_LIMIT}s"},
             )
         except (ValueError, asyncpg.exceptions.ClientConfigurationError) as error:
             raise Misconfigured(f"EVENTING_DATABASE_URL cannot be read: {error}") from None

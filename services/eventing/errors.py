@@ -34,6 +34,10 @@ class Overload(EventingError):
     """A dependency is down: hold this consumer back, and count no attempt against the event."""
 
 
+class Contended(EventingError):
+    """Another transaction holds what this one needs: try again, and count no attempt, since the event is in order."""
+
+
 class Unavailable(Overload):
     """A server this process depends on does not answer."""
 

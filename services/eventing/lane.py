@@ -5,7 +5,7 @@ in the offsets (compaction, transaction markers) never matter.
 """
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from eventing import commit_note
@@ -60,7 +60,7 @@ class Partition:
         self.lanes: dict[Hashable, Lane] = {}
         self.runnable: deque[Lane] = deque()
         self.resting: set[Entry] = set()  # before their next attempt
-        self.failed = commit_note.read(note, position)  # failed attempts so far of records not finished, by offset
+        self.failed, self.done = commit_note.read(note, position)  # attempts by offset; finished before, by another
         self.noted = note
 
     @property
@@ -68,10 +68,27 @@ class Partition:
         """Offset to commit: everything before it is finished."""
         return self.pending[0].record.offset if self.pending else self.position
 
-    @property
     def note(self) -> str:
-        """What the next commit says beside the offset."""
-        return commit_note.write(self.failed) if self.failed else ""
+        """Return what a commit says beside the watermark; looks at every record held."""
+        if not self.pending and not self.failed:
+            return ""
+        return commit_note.write(self.failed, [*self._finished_before(), *self._finished()])
+
+    def _finished_before(self) -> list[tuple[int, int]]:
+        return [(first, last) for first, last in self.done or () if last >= self.watermark]
+
+    def _finished(self) -> Iterator[tuple[int, int]]:
+        """Return ranges of what is finished behind the watermark; offsets without records join their neighbours."""
+        first = last = None
+        for entry in self.pending:
+            if not entry.done:
+                if first is not None and last is not None:
+                    yield first, last
+                first = None
+                continue
+            first, last = entry.record.offset if first is None else first, entry.record.offset
+        if first is not None and last is not None:
+            yield first, last
 
     def close(self) -> None:
         """Forget everything; what still runs is stale from now on."""

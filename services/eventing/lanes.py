@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 
+from eventing import commit_note
 from eventing.event import Record
 from eventing.lane import Entry, Lane, Partition, Place
 
@@ -44,7 +45,10 @@ class Lanes:
         self._behind = {key: lane for key, lane in self._behind.items() if not lane.partition.closed}
 
     def deliver(self, place: Place, records: Iterable[Record]) -> int:
-        """Queue records of a partition in order; returns how many. Those before its position are ignored."""
+        """Queue records of a partition in order; returns how many.
+
+        Those before its position are ignored, and those that an earlier owner has finished ahead of its watermark.
+        """
         partition = self.partitions.get(place)
         if partition is None:
             return 0
@@ -53,6 +57,8 @@ class Lanes:
             if record.offset < partition.position:
                 continue
             partition.position = record.offset + 1
+            if partition.done is not None and record.offset in partition.done:
+                continue
             self.records += 1
             self.bytes += self._queue(partition, record).size
             count += 1
@@ -179,10 +185,19 @@ class Lanes:
         if not partition.pending:
             partition.position = max(partition.position, position)
 
-    def uncommitted(self) -> dict[Place, tuple[int, str]]:
-        """Return the watermarks, and the notes beside them, that changed since their last commit."""
-        return {
-            place: (p.watermark, p.note)
-            for place, p in self.partitions.items()
-            if p.watermark > p.committed or ((p.failed or p.noted) and p.note != p.noted)
-        }
+    def uncommitted(self, *, noted: bool = True) -> dict[Place, tuple[int, str]]:
+        """Return the watermarks that moved since their last commit, with a note beside each.
+
+        Args:
+            noted: also those of which only the note has changed; without, notes are short and cost nothing.
+        """
+        found = {}
+        for place, partition in self.partitions.items():
+            moved = partition.watermark > partition.committed
+            if noted and (moved or partition.pending or partition.noted):
+                note = partition.note()
+                if moved or note != partition.noted:
+                    found[place] = (partition.watermark, note)
+            elif moved:
+                found[place] = (partition.watermark, commit_note.write(partition.failed) if partition.failed else "")
+        return found

@@ -4,6 +4,7 @@
 `Permanent` and the end of the attempts → what the consumer chose for the exhausted: dead letter, or wait.
 """
 
+import random
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -11,8 +12,9 @@ from typing import Literal
 from tenacity import RetryCallState, wait_random_exponential
 from tenacity.wait import wait_base
 
-from eventing.errors import BadRecord, Overload, Parked, Permanent, Temporary, UnknownType
+from eventing.errors import BadRecord, Contended, Overload, Parked, Permanent, Temporary, UnknownType
 
+CONTENDED_AGAIN = (0.02, 0.2)  # seconds, at random, so that the same two do not meet again
 BLOCKED_AT_LEAST = 1.0  # seconds between attempts at an event that blocks its key
 
 
@@ -28,6 +30,7 @@ class Kind(StrEnum):
     DEAD_LETTERED = "dead_lettered"
     OVERLOADED = "overloaded"
     EARLY = "early"  # read before its time; not counted
+    CONTENDED = "contended"  # another transaction is in the way; not counted
 
 
 _FINAL = frozenset({Kind.PROCESSED, Kind.DUPLICATE, Kind.STALE, Kind.SKIPPED})
@@ -39,8 +42,8 @@ Exhausted = Literal["skip", "block", "park_key"]
 class Outcome:
     """The end of one attempt.
 
-    `delay` is in seconds, for RETRIED, BLOCKED and EARLY. `tier` says that the next attempt is made from the retry
-    topic of that delay. `disposition` says why an event is dead-lettered: undecodable, unknown-type, permanent,
+    `delay` is in seconds, for RETRIED, BLOCKED, EARLY and CONTENDED. `tier` says that the next attempt is made from
+    the retry topic of that delay. `disposition` says why an event is dead-lettered: undecodable, unknown-type, permanent,
     exhausted or sequence-parked. `error` is what the handler raised, if it did.
     """
 
@@ -103,6 +106,8 @@ class Ladder:
         """Decide what follows from a failed attempt (from 1)."""
         if isinstance(error, Overload):
             return Outcome(Kind.OVERLOADED, error=error)
+        if isinstance(error, Contended):
+            return Outcome(Kind.CONTENDED, delay=random.uniform(*CONTENDED_AGAIN), error=error)  # noqa: S311
         if isinstance(error, Permanent) or attempt >= self.attempts:
             return self._give_up(error, attempt)
         if self.tiers:

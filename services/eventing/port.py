@@ -40,6 +40,11 @@ class Client(Protocol):
         """True while the group is being rebalanced."""
         ...
 
+    @property
+    def silent(self) -> float:
+        """Seconds since the group last answered this member."""
+        ...
+
     async def start(self, topics: Iterable[str]) -> None:
         """Connect and join the group."""
         ...

@@ -154,7 +154,8 @@ class Runtime:
             await client.stop()
             return False
         self.state = "joining"
-        self.watch = Watch(self._consumer.group, self.lanes, self.settlement, client)
+        limit = self._settings.consumer_session_timeout
+        self.watch = Watch(self._consumer.group, self.lanes, self.settlement, client, session=limit)
         beside = [asyncio.create_task(self._commit_regularly(client)), asyncio.create_task(self.watch.run())]
         self._tasks += beside
         try:
@@ -175,7 +176,7 @@ class Runtime:
             if await intake.step():
                 self.dispatcher.wake()
             if self._committer.due:
-                await self._committer.commit(client)
+                await self._committer.commit(client, noted=False)
             if intake.error is not None:
                 await _sleep(stop, 0.1)
 

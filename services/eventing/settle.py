@@ -159,6 +159,9 @@ class Settlement:
         if outcome.kind is Kind.OVERLOADED:
             self.breaker.undecided(entry, monotonic())
             delay = self._hold(outcome)
+        elif outcome.kind is Kind.CONTENDED:
+            self._undecided(entry)
+            delay = outcome.delay
         elif outcome.kind is Kind.EARLY:
             self._undecided(entry)
             delay = outcome.delay
@@ -199,7 +202,7 @@ class Settlement:
 
     def _note(self, entry: Entry, event: Event | None, outcome: Outcome) -> None:
         """Log a failure once, with the ids that find it again."""
-        if outcome.kind is Kind.OVERLOADED:
+        if outcome.kind in (Kind.OVERLOADED, Kind.CONTENDED):
             return
         known = logs.ids(event, self._group) if event else _place(entry) | {"group": self._group}
         log.log(

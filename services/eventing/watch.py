@@ -23,13 +23,16 @@ log = structlog.get_logger()
 class Watch:
     """The watch over one member."""
 
-    def __init__(self, group: str, lanes: Lanes, settlement: Settlement, client: Client) -> None:
+    def __init__(self, group: str, lanes: Lanes, settlement: Settlement, client: Client, *, session: float) -> None:
+        """Describe the watch; `session` is in seconds: without an answer for so long, the group goes on without us."""
         self.progress = Progress()
         self._gauges = Gauges(group, lanes)
         self._group = group
         self._lanes = lanes
         self._settlement = settlement
         self._client = client
+        self._session = session
+        self._cut_off = False
         self._answers = True
         self._ends: dict[Place, int] = {}  # as the broker told them
         self._ask_at = 0.0
@@ -43,8 +46,21 @@ class Watch:
             if monotonic() >= self._ask_at:
                 await self._ask()
                 self._ask_at = monotonic() + ASK_EVERY
+            self._mind_the_session()
             self._gauges.observe(self._known_ends(), wall(), late)
             self.progress.see(self._sight())
+
+    def _mind_the_session(self) -> None:
+        """Start nothing more once the group must have given us up: another member does it."""
+        silent = self._client.silent >= self._session
+        if silent and not self._cut_off and not self._lanes.frozen:
+            log.warning("cut_off", group=self._group, silent_seconds=round(self._client.silent, 1))
+            self._cut_off = self._lanes.frozen = True
+        elif self._cut_off and not silent:
+            self._cut_off = False
+            if not self._client.rejoining:  # else they thaw with the next assignment
+                self._lanes.frozen = False
+                self._settlement.wake()
 
     async def _ask(self) -> None:
         """Ask the broker whether it answers, and for the ends of our partitions."""
@@ -64,7 +80,12 @@ class Watch:
         lanes, settlement = self._lanes, self._settlement
         asked = [place for place in lanes.partitions if place in self._ends]
         behind = sum(max(self._ends[place] - lanes.partitions[place].watermark, 0) for place in asked)
-        held = settlement.gate.reason or settlement.breaker.reason or settlement.unwritten_since is not None
+        held = (
+            self._cut_off
+            or settlement.gate.reason
+            or settlement.breaker.reason
+            or settlement.unwritten_since is not None
+        )
         return Sight(
             now=monotonic(),
             finished=lanes.finished,

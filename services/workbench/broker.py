@@ -13,7 +13,7 @@ from workbench.archive import ClassArchive
 from workbench.cache import cached
 from workbench.deadline import NotReadyError, listens, ready
 from workbench.home import Home
-from workbench.jars import KAFKA, kafka_jars
+from workbench.jars import KAFKA, KAFKA_JARS
 from workbench.ports import LOOPBACK, free_port
 from workbench.process import Process
 from workbench.proxy import Proxy
@@ -104,7 +104,7 @@ class Broker:
             NotReadyError: It could not be downloaded, it ended, or it did not answer in 60 s; the message
                 has the end of its log.
         """
-        classpath = ":".join(map(str, await kafka_jars(home, progress)))
+        classpath = ":".join(map(str, await KAFKA_JARS.get(home, progress)))
         broker = cls(home, name, port or free_port(), classpath)
         broker._configure(properties or {}, proxies)
         await broker._format()

@@ -175,14 +175,6 @@ async def test_a_record_that_waits_for_its_retry_survives_a_rebalance(gather):
     assert await bench.crew.letters("plain") == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason=(
-        "a commit without a generation, after the client has reset it, is accepted by a group that is "
-        "empty; commit only under the generation in which the partitions were assigned"
-    ),
-)
 async def test_a_zombie_does_not_move_the_offsets_of_its_group_back(gather):
     """PC #894: a member that wakes up when the group is empty is believed by the broker, if it names no generation."""
     bench = await gather()
@@ -287,11 +279,6 @@ async def test_a_crash_among_transactions_loses_nothing_and_shows_nothing_aborte
     assert {h.place for h in bench.crew.audit().handlings} == set(places)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason=("the watermark ends at the last delivered record; step over trailing markers by the client's position"),
-)
 async def test_a_group_is_done_with_a_topic_that_ends_in_a_marker(gather):
     """The last offset is that of the marker: a watermark of delivered records alone never reaches it."""
     bench = await gather()
@@ -352,13 +339,6 @@ async def test_a_member_stops_in_time_though_the_broker_is_gone_and_a_dead_lette
     assert len(await bench.crew.letters("plain")) == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason=(
-        "KafkaClient.stop lets the CancelledError of aiokafka's fetcher through, and the process ends with status 1"
-    ),
-)
 async def test_a_member_whose_connection_breaks_while_it_leaves_has_left_in_order(gather):
     """Aiokafka's stop passes on the cancellation of a fetch that waits before it tries again."""
     bench = await gather()
@@ -374,11 +354,6 @@ async def test_a_member_whose_connection_breaks_while_it_leaves_has_left_in_orde
     assert list(bench.crew.statuses.values()) == [0]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a commit names the watermark alone; the offsets finished behind it belong into its metadata",
-)
 async def test_what_was_finished_ahead_of_the_watermark_does_not_come_again_after_a_graceful_handover(gather):
     """A popular key lags behind the others: all that they finished behind its next event is done, and is known."""
     bench = await gather()
@@ -392,14 +367,6 @@ async def test_what_was_finished_ahead_of_the_watermark_does_not_come_again_afte
     assert len(list(bench.crew.audit().repeated())) == 0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason=(
-        "waiting for another's inbox row counts as failed attempts: a lock timeout is contention, and "
-        "sessions need a limit of idleness"
-    ),
-)
 async def test_a_frozen_member_that_holds_an_event_in_a_transaction_sends_nobody_s_event_to_the_dead_letters(gather):
     """Its inbox row is locked as long as PostgreSQL keeps its session; the event is in order, and has to wait."""
     bench = await gather()
@@ -414,11 +381,6 @@ async def test_a_frozen_member_that_holds_an_event_in_a_transaction_sends_nobody
     assert await bench.crew.letters("owned") == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="nothing freezes the lanes when heartbeats have not been answered for a session",
-)
 async def test_a_member_that_is_cut_off_starts_nothing_after_its_session(gather):
     """It can know that the group has gone on without it; whatever it still does is done twice."""
     bench = await gather()

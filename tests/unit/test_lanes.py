@@ -63,7 +63,7 @@ def test_the_watermark_stays_before_the_first_unfinished_record():
     first, second = lanes.take(), lanes.take()
     done(lanes, second)
     assert lanes.partitions[PLACE].watermark == 5
-    assert lanes.uncommitted() == {}
+    assert lanes.uncommitted() == {PLACE: (5, "v1:;6")}, "the one ahead is known, and the offset stays"
     done(lanes, first)
     assert lanes.uncommitted() == {PLACE: (7, "")}
 
@@ -196,7 +196,7 @@ def test_failed_attempts_are_committed_and_counted_on_by_the_next_owner():
 
 def test_what_is_finished_is_no_longer_in_the_note():
     lanes = Lanes()
-    lanes.open(PLACE, 0, "v1:0=3")
+    lanes.open(PLACE, 0, "v1:0=3;")
     lanes.deliver(PLACE, [R(0), R(1)])
     done(lanes, lanes.take())
     assert lanes.uncommitted() == {PLACE: (1, "")}
@@ -216,3 +216,19 @@ def test_a_held_partition_is_polled_when_it_is_due():
     lanes.hold(PLACE, 5.0)
     assert lanes.admit(10, 1 << 20, 4.9) == []
     assert lanes.admit(10, 1 << 20, 5.0) == [PLACE]
+
+
+def test_what_is_finished_ahead_of_the_watermark_does_not_run_again_at_the_next_owner():
+    lanes = opened(R(0, b"slow"), R(1, b"a"), R(5, b"b"), R(6, b"slow"), R(7, b"c"))
+    lanes.take()
+    for _ in range(3):
+        done(lanes, lanes.take())
+    assert lanes.uncommitted() == {PLACE: (0, "v1:;1-5,7")}
+    assert lanes.uncommitted(noted=False) == {}, "no watermark has moved"
+    successor = Lanes()
+    successor.open(PLACE, 0, "v1:;1-5,7")
+    assert successor.deliver(PLACE, [R(0, b"slow"), R(1, b"a"), R(5, b"b"), R(6, b"slow"), R(7, b"c"), R(8)]) == 3
+    assert successor.uncommitted() == {}, "the same note still holds"
+    for _ in range(2):
+        done(successor, successor.take())
+    assert successor.uncommitted()[PLACE][0] == 6

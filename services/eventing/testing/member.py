@@ -17,6 +17,7 @@ class MemoryClient:
     """One member."""
 
     broken = False
+    silent = 0.0
 
     def __init__(
         self, broker: Broker, group: str, on_assigned: Listener, on_revoked: Listener, *, who: object = None

@@ -1,0 +1,59 @@
+"""`uv run bench`: a small run on the real broker."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+BENCH = [sys.executable, "-c", "from workbench.bench import main; main()", "consumer"]
+QUICK = ("--quick", "--shape", "noop", "--runner", "evenkeel")
+
+
+async def test_a_quick_run_writes_the_promised_figures_and_a_picture(broker, tmp_path):
+    figures, picture = tmp_path / "figures.json", tmp_path / "picture.svg"
+    process = await asyncio.create_subprocess_exec(
+        *BENCH, *QUICK, "--json", figures, "--plot", picture, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 0, output.decode()
+    (figure,) = json.loads(figures.read_text())
+    assert {"shape", "runner", "rate", "order_violations", "rss_mib"} <= set(figure)
+    assert (figure["shape"], figure["runner"], figure["order_violations"]) == ("noop", "evenkeel", 0)
+    assert figure["records"] == 20_000
+    assert figure["rate"] > 0
+    assert figure["rss_mib"] > 10
+    assert f"{figure['rate']:,.0f}" in picture.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(("--shape", "nop"), "no shape nop"), (("--runner", "kafka"), "no runner kafka"), (("--runs", "0"), "runs")],
+)
+async def test_a_wrong_flag_is_refused_with_what_there_is(arguments, told):
+    process = await asyncio.create_subprocess_exec(*BENCH, *arguments, stderr=asyncio.subprocess.PIPE)
+    _, said = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
+    assert told in said.decode()
+
+
+async def test_ctrl_c_leaves_no_process_and_no_file(broker):
+    place = Path(tempfile.mkdtemp(prefix="bench-"))
+    environment = os.environ | {"TMPDIR": str(place), "PYTHONUNBUFFERED": "1"}
+    process = await asyncio.create_subprocess_exec(
+        *BENCH, *QUICK[1:], "--runs", "100", stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    async with asyncio.timeout(60):
+        while b"1 of 100" not in (line := await process.stdout.readline()):
+            assert line, "it ended before its first run"
+    process.send_signal(signal.SIGINT)
+    rest, _ = await asyncio.wait_for(process.communicate(), 40)
+    assert process.returncode == 130, rest.decode()
+    assert "nothing is left running" in rest.decode()
+    assert [path.name for path in place.iterdir()] == []
+    shutil.rmtree(place)
