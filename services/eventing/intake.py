@@ -30,6 +30,7 @@ from eventing.settings import Settings
 from eventing.unreadable import Unreadable
 
 POLL = 0.2  # seconds a poll waits for records
+SMALL = 64  # records a poll may always add, or many partitions with small shares would be polled for ever
 ALONE = 0.05  # the same, for a partition that is polled alone
 FAILURES = 3  # polls that fail at one offset before its record counts as unreadable
 UNREADABLE = (UnicodeDecodeError, CorruptRecordException, RecordTooLargeError, ValueError, IndexError)
@@ -112,8 +113,9 @@ class Intake:
             await self._client.poll([], limit=1, seconds=0.0)
             await self._wait_for_room(seconds)
             return 0
-        room = max(1, self._settings.consumer_max_records - self._lanes.records)
-        found = await self._client.poll(places, limit=room, seconds=seconds)
+        most = self._settings.consumer_max_records
+        limit = min(max(1, most - self._lanes.records), max(SMALL, self._lanes.share(most)))
+        found = await self._client.poll(places, limit=limit, seconds=seconds)
         delivered = sum(self._deliver(place, records) for place, records in found.items())
         self._step_over(places)
         return delivered

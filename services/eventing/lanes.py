@@ -166,13 +166,21 @@ class Lanes:
         if place in self.partitions:
             self.partitions[place].due = until
 
+    def share(self, max_records: int) -> int:
+        """Return how many records a partition may hold and still be polled, and how many a poll may add.
+
+        Half of its part: so the other half has room for a whole poll, and a partition that is held up takes nothing
+        from the others.
+        """
+        return max(1, max_records // max(1, len(self.partitions)) // 2)
+
     def admit(self, max_records: int, max_bytes: int, now: float = 0.0) -> list[Place]:
-        """Return the partitions to poll: a full one comes back at half of its share, a held one when it is due."""
-        share = max(1, max_records // max(1, len(self.partitions)))
+        """Return the partitions to poll: a full one comes back when it is down to half, a held one when it is due."""
+        high = self.share(max_records)
         for partition in self.partitions.values():
             held = len(partition.pending)
-            partition.low = share // 2
-            partition.full = held >= share or (partition.full and held > partition.low)
+            partition.low = high // 2
+            partition.full = held >= high or (partition.full and held > partition.low)
         if self.records >= max_records or self.bytes >= max_bytes:
             for partition in self.partitions.values():
                 partition.full = partition.full or bool(partition.pending)

@@ -43,8 +43,8 @@ class Outcome:
     """The end of one attempt.
 
     `delay` is in seconds, for RETRIED, BLOCKED, EARLY and CONTENDED. `tier` says that the next attempt is made from
-    the retry topic of that delay. `disposition` says why an event is dead-lettered: undecodable, unknown-type, permanent,
-    exhausted or sequence-parked. `error` is what the handler raised, if it did.
+    the retry topic of that delay. `disposition` says why an event is dead-lettered: undecodable, unknown-type,
+    permanent, exhausted or sequence-parked. `error` is what the handler raised, if it did.
     """
 
     kind: Kind

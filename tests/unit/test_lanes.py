@@ -112,14 +112,24 @@ def test_partitions_take_turns():
     assert [lanes.take().record.partition for _ in range(6)] == [0, 1, 0, 1, 0, 1]
 
 
-def test_a_full_partition_is_polled_again_at_half_of_its_share():
+def test_a_full_partition_is_polled_again_when_it_is_down_to_half():
     lanes = opened(*(R(i, f"{i}".encode()) for i in range(10)))
-    assert lanes.admit(10, 1 << 20) == []
+    assert lanes.admit(20, 1 << 20) == []
     for _ in range(4):
         done(lanes, lanes.take())
-    assert lanes.admit(10, 1 << 20) == []
+    assert lanes.admit(20, 1 << 20) == []
     done(lanes, lanes.take())
-    assert lanes.admit(10, 1 << 20) == [PLACE]
+    assert lanes.admit(20, 1 << 20) == [PLACE]
+
+
+def test_a_partition_that_is_held_up_leaves_the_others_their_room():
+    lanes = opened()
+    lanes.open(("user-events", 1), 0)
+    offset = 0
+    while PLACE in lanes.admit(100, 1 << 20):
+        offset += lanes.deliver(PLACE, [R(offset + n, f"{offset + n}".encode()) for n in range(lanes.share(100))])
+    assert lanes.records < 100
+    assert lanes.admit(100, 1 << 20) == [("user-events", 1)]
 
 
 def test_bytes_are_bounded_too():
