@@ -23,7 +23,7 @@ def test_its_consumer_is_one():
 def test_its_commands_exist():
     commands = get_command(eventing.cli.app).commands
     assert "consume" in commands
-    assert {"list", "show", "redrive"} <= set(commands["dlq"].commands)
+    assert {"list", "show", "redrive", "discard"} <= set(commands["dlq"].commands)
 
 
 def test_it_fits_two_screens():
