@@ -231,9 +231,11 @@ async def test_memory_is_bounded_while_everything_is_to_be_retried(gather):
     bench, most = await gather(), 100
     await bench.write(*((f"k{n}", n, {"failures": 9}) for n in range(2000)))
     await bench.join(0, CHAOS_REST="600", EVENTING_CONSUMER_MAX_RECORDS=str(most))
-    await until(lambda: len(bench.handled("failed")) == most, 30)
+    await until(lambda: bench.handled("failed"), 30)
     await asyncio.sleep(2)  # ten polls
-    assert await bench.metric(0, "messaging_client_consumed_messages_total") == most
+    consumed = await bench.metric(0, "messaging_client_consumed_messages_total")
+    assert 0 < consumed <= most
+    assert len(bench.handled("failed")) == consumed, "what was fetched is what was tried"
 
 
 async def test_records_without_a_key_run_side_by_side_and_one_that_fails_holds_no_other(gather):
