@@ -128,7 +128,8 @@ class KafkaClient:
     async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, Start]:
         """Return where to begin each partition: its committed offset, else its first or last one by policy.
 
-        A committed offset that has expired is raised to the first that still exists, and the difference is lost.
+        A committed offset that has expired is raised to the first that still exists, and the difference is lost; one
+        beyond the end, which no poll would ever get past, is set back to it.
         """
         asked = [TopicPartition(*place) for place in places]
         found: dict[Place, Start] = {}
@@ -141,7 +142,7 @@ class KafkaClient:
             if known is None or known.offset < 0:
                 start = Start(first[tp] if policy == "earliest" else last[tp])
             else:
-                start = Start(max(known.offset, first[tp]), known.metadata, max(first[tp] - known.offset, 0))
+                start = Start.after(known.offset, known.metadata, first[tp], last[tp])
             found[tp.topic, tp.partition] = start
         return found
 

@@ -102,6 +102,8 @@ class Intake:
         if start.lost:
             LOST_RANGE.labels(place[0], self._consumer.group).inc(start.lost)
             log.error("records_expired_unread", topic=place[0], partition=place[1], records=start.lost)
+        if start.cut:
+            log.error("log_was_cut", topic=place[0], partition=place[1], offset=start.offset, records=start.cut)
 
     def _ready(self) -> list[Place]:
         return self._lanes.admit(self._settings.consumer_max_records, self._settings.consumer_max_bytes, monotonic())

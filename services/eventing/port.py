@@ -19,12 +19,21 @@ Listener = Callable[[list[Place]], Awaitable[None]]
 class Start:
     """Where to begin a partition.
 
-    `note` is the metadata of the commit, `lost` the number of offsets that expired before they were read.
+    `note` is the metadata of the commit, `lost` the number of offsets that expired before they were read, `cut` how
+    many of those that were read are no longer there, because the log was cut (an unclean election, a topic made anew).
     """
 
     offset: int
     note: str = ""
     lost: int = 0
+    cut: int = 0
+
+    @classmethod
+    def after(cls, committed: int, note: str, first: int, last: int) -> "Start":
+        """Return where to go on after a commit in a partition that has the offsets from `first` to before `last`."""
+        if committed > last:
+            return cls(last, cut=committed - last)
+        return cls(max(committed, first), note, lost=max(first - committed, 0))
 
 
 class Client(Protocol):

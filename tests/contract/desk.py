@@ -122,8 +122,23 @@ class Desk:
         """Send every dead letter that waits back to the group."""
         raise NotImplementedError
 
+    async def pretend_committed(self, offset):
+        """Let the group have committed an offset of each partition of the topic; nobody of it may run."""
+        raise NotImplementedError
+
     async def forget_commits(self):
-        """Let the group begin again with the first record of the topic; nobody of it may run."""
+        await self.pretend_committed(0)
+
+    async def expire(self, partition, before):
+        """Delete the topic's records before an offset, as retention does."""
+        raise NotImplementedError
+
+    async def gap(self, partition):
+        """Leave offsets without a record, as an aborted transaction does."""
+        raise NotImplementedError
+
+    async def ends(self):
+        """Return the sum of the ends of the topic's partitions."""
         raise NotImplementedError
 
     async def publish(self, *ticks, action="ticked", partition=None, topic=None):
@@ -222,8 +237,18 @@ class MemoryDesk(Desk):
     async def redrive(self):
         await self.harness.redrive()
 
-    async def forget_commits(self):
-        self.broker.group(self.group).committed.clear()
+    async def pretend_committed(self, offset):
+        places = [(self.topic, number) for number in range(PARTITIONS)]
+        self.broker.group(self.group).committed |= dict.fromkeys(places, (offset, ""))
+
+    async def expire(self, partition, before):
+        self.broker.expire((self.topic, partition), before)
+
+    async def gap(self, partition):
+        self.broker.skip((self.topic, partition), 3)
+
+    async def ends(self):
+        return sum(log.end for log in self.broker.logs[self.topic])
 
     def crash_at(self, point):
         """Kill the member that passes a point of the broker next; returns a list that has the point when it has."""

@@ -3,8 +3,8 @@
 import asyncio
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from tests.contract.desk import PARTITIONS, Desk, topics_of
 
 from eventing.producer import Producer
@@ -84,10 +84,29 @@ class KafkaDesk(Desk):
         async with DeadLetterQueue.open(self.dlq, self.settings) as queue:
             await queue.redrive(self._producer, wanted=lambda _: True, rate=10_000)
 
-    async def forget_commits(self):
+    async def pretend_committed(self, offset):
         async with AIOKafkaConsumer(
             bootstrap_servers=self.bootstrap, group_id=self.group, enable_auto_commit=False
         ) as member:
             places = [TopicPartition(self.topic, number) for number in range(PARTITIONS)]
             member.assign(places)
-            await member.commit(dict.fromkeys(places, 0))
+            await member.commit(dict.fromkeys(places, offset))
+
+    async def expire(self, partition, before):
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            await admin.delete_records({TopicPartition(self.topic, partition): RecordsToDelete(before)})
+        finally:
+            await admin.close()
+
+    async def gap(self, partition):
+        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=self.topic) as producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(self.topic, b"never seen", partition=partition)
+            await producer.abort_transaction()
+
+    async def ends(self):
+        async with AIOKafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level="read_committed") as reader:
+            places = [TopicPartition(self.topic, number) for number in range(PARTITIONS)]
+            return sum((await reader.end_offsets(places)).values())

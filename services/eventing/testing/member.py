@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
 from eventing.clock import monotonic
 from eventing.event import Record
 from eventing.lane import Place
@@ -76,7 +79,11 @@ class MemoryClient:
             self._rejoined.set()
 
     async def poll(self, places: Sequence[Place], *, limit: int, seconds: float) -> dict[Place, Sequence[Record]]:
-        """Return new records of `places`."""
+        """Return new records of `places`.
+
+        Raises:
+            OffsetOutOfRangeError: those we are at have expired.
+        """
         await self._broker.at("poll", self._who)
         await self._rejoined.wait()
         until = monotonic() + seconds
@@ -96,7 +103,10 @@ class MemoryClient:
             position = self._positions.get(place)
             if position is None or limit <= 0:
                 continue
-            records, self._positions[place] = self._broker.log(place).read(position, limit)
+            log = self._broker.log(place)
+            if not log.start <= position <= log.end:
+                raise OffsetOutOfRangeError({TopicPartition(*place): position})
+            records, self._positions[place] = log.read(position, limit)
             limit -= len(records)
             if records:
                 found[place] = records
@@ -112,7 +122,7 @@ class MemoryClient:
             if offset is None:
                 found[place] = Start(log.start if policy == "earliest" else log.end)
             else:
-                found[place] = Start(max(offset, log.start), note, max(log.start - offset, 0))
+                found[place] = Start.after(offset, note, log.start, log.end)
         await self._broker.at("started", self._who)
         return found
 
