@@ -1,5 +1,6 @@
 """An HTTP service: FastAPI with problem details, probes, bounded bodies, metrics and a span per request."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,7 +18,10 @@ from eventing.metrics import HTTP_DURATION
 from eventing.problems import answer, install, problems
 
 MAX_BODY = 64 << 10  # bytes of a request's body; an event made of it may not be larger
-DISCARDED = 1 << 20  # bytes of a larger body that are read and dropped, so that its sender can read our answer
+DISCARDED = 8 << 20  # bytes of a larger body that are read and dropped, so that its sender can read our answer
+BODY_WITHIN = 30.0  # seconds for a whole body; who sends one byte a minute would keep a connection for ever
+
+S = HTTPStatus
 
 _PROBES = ("/livez", "/readyz", "/metrics")
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
@@ -44,7 +48,7 @@ def application(
         description=_DESCRIPTION,
         lifespan=_with_probes(lifespan),
         redirect_slashes=False,  # a redirect would be an answer that no operation documents
-        responses=problems(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE),
+        responses=problems(S.REQUEST_TIMEOUT, S.REQUEST_ENTITY_TOO_LARGE, S.SERVICE_UNAVAILABLE),
     )
     install(app)
     app.add_middleware(Bounded)
@@ -65,7 +69,7 @@ def _with_probes(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]
 
 
 class Bounded:
-    """ASGI middleware: a service is given whole bodies of at most `MAX_BODY` bytes, others are answered with 413.
+    """ASGI middleware: a service is given whole bodies of at most `MAX_BODY` bytes; 413 for larger, 408 for slow ones.
 
     Starlette's limit answers some requests in plain text, and closes on a sender that is still writing.
     """
@@ -80,16 +84,25 @@ class Bounded:
             await self._app(scope, receive, send)
             return
         declared = int(headers.get("content-length", 0))  # a server refuses what is no number
-        body = await _body(receive) if declared <= DISCARDED else b""
+        try:
+            async with asyncio.timeout(BODY_WITHIN):
+                body = await _body(receive) if declared <= DISCARDED else b""
+        except TimeoutError:
+            late = f"the body did not arrive within {BODY_WITHIN:g} s; send it at once"
+            await _last(S.REQUEST_TIMEOUT, late)(scope, receive, send)
+            return
         if body is None:
             return  # the caller has gone
         if max(declared, len(body)) > MAX_BODY:
-            detail = f"a body has at most {MAX_BODY} bytes; send less"
-            await answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers={"Connection": "close"})(
-                scope, receive, send
-            )
+            large = f"a body has at most {MAX_BODY} bytes; send less"
+            await _last(S.REQUEST_ENTITY_TOO_LARGE, large)(scope, receive, send)
             return
         await self._app(scope, _replay(body, receive), send)
+
+
+def _last(status: HTTPStatus, detail: str) -> ASGIApp:
+    """Return a problem after which the connection is closed: the rest of the body may still come."""
+    return answer(status, detail, headers={"Connection": "close"})
 
 
 async def _body(receive: Receive) -> bytes | None:

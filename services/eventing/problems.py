@@ -18,6 +18,8 @@ from eventing.errors import Unavailable
 PROBLEM = "application/problem+json"
 MOST_FIELDS = 20  # wrong fields named in one answer: a body of thousands is answered in the size of a few
 
+_NO_OBJECT = ("missing", "model_attributes_type", "model_type", "dict_type")
+
 log = structlog.get_logger()
 
 
@@ -106,7 +108,7 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for it
-    errors = {_field(e): e["msg"] for e in error.errors()[:MOST_FIELDS]}
+    errors = {_field(e): _message(e) for e in error.errors()[:MOST_FIELDS]}
     detail = "; ".join(f"{field}: {message}" for field, message in errors.items())
     return answer(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)
 
@@ -117,6 +119,15 @@ def _field(error: dict[str, Any]) -> str:
     return str(where) if error["type"] == "json_invalid" or not path else ".".join(str(part) for part in path)
 
 
+def _message(error: dict[str, Any]) -> str:
+    """Say what is wrong; where FastAPI speaks of dictionaries to extract from, name what to send."""
+    if error["loc"] == ("body",) and error["type"] in _NO_OBJECT:
+        return "a JSON object is required, sent as Content-Type: application/json"
+    if error["type"] == "json_invalid":
+        return f"this is no JSON: {error['ctx']['error']} at character {error['loc'][-1]}"
+    return str(error["msg"])
+
+
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for it
     if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI's word for a body that is not even text
@@ -124,6 +135,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         return answer(HTTPStatus.UNPROCESSABLE_ENTITY, detail, {"body": detail})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return answer(error.status_code, f"{request.method} is not allowed here", headers={"Allow": _allowed(request)})
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return answer(error.status_code, f"there is nothing at {request.url.path}; /openapi.json names the paths")
     return answer(error.status_code, error.detail, headers=error.headers)
 
 

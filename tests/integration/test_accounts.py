@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from eventing import Database
+from eventing.http import Bounded
 from eventing.migrate import migrate
 from workbench.home import Home
 from workbench.ports import free_port
@@ -129,10 +130,55 @@ async def test_each_change_has_the_next_version_and_no_change_has_no_event(clean
     ]
 
 
-async def test_a_body_that_is_too_large_is_refused(clean):
+@pytest.mark.parametrize("size", [100_000, 2_000_000])
+async def test_a_body_that_is_too_large_is_refused_and_its_sender_can_read_why(clean, size):
     http, _ = clean
-    answer = await http.post("/users", json=ADA | {"name": "x" * 100_000})
-    assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+    for _ in range(5):  # a connection that is closed too early loses the answer, not every time
+        answer = await http.post("/users", json=ADA | {"name": "x" * size})
+        assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("eventing.http.BODY_WITHIN", 0.05)
+    said = []
+
+    async def silent():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        said.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/users", "headers": [(b"content-length", b"9")]}
+    async with asyncio.timeout(10):
+        await Bounded(None)(scope, silent, send)
+    assert (said[0]["status"], json.loads(said[1]["body"])["status"]) == (408, 408)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        (b"{", "application/json", "no JSON"),
+        (b"[" * 30_000, "application/json", "cannot be read as JSON"),
+        (b'{"name": "\xff"}', "application/json", "cannot be read as JSON"),
+        (b"[]", "application/json", "a JSON object is required"),
+        (b'{"name": "Ada", "email": "ada@example.com"}', "text/plain", "Content-Type: application/json"),
+    ],
+)
+async def test_a_body_that_is_no_json_object_is_refused_with_what_to_send(clean, body, kind, words):
+    http, _ = clean
+    answer = await http.post("/users", content=body, headers={"Content-Type": kind})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert answer.json()["errors"][0]["field"] == "body"
+    assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/users", 405)])
+async def test_what_is_not_there_is_a_problem_too(clean, method, path, status):
+    http, _ = clean
+    answer = await http.request(method, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.headers.get("allow") == ("POST" if status == 405 else None)
+    assert path in answer.json()["detail"] or method in answer.json()["detail"]
 
 
 async def test_it_needs_no_kafka_and_says_how_it_is(clean):
