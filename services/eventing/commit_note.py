@@ -21,7 +21,9 @@ def write(failed: dict[int, int], done: Iterable[tuple[int, int]] = ()) -> str:
     """
     attempts = _fitting((f"{offset}={failed[offset]}" for offset in sorted(failed)), LIMITS[0])
     ranges = _fitting((str(a) if a == b else f"{a}-{b}" for a, b in OffsetRanges(done)), LIMITS[1])
-    return f"{VERSION}{attempts};{ranges}" if attempts or ranges else ""
+    if not attempts and not ranges:
+        return ""
+    return VERSION + attempts + (f";{ranges}" if ranges else "")
 
 
 def _fitting(parts: Iterable[str], limit: int) -> str:

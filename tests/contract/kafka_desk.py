@@ -7,9 +7,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from tests.contract.desk import PARTITIONS, Desk, topics_of
 
+from eventing.dead_letter_queue import DeadLetterQueue
+from eventing.letter_filter import Filter
 from eventing.producer import Producer
 from eventing.provide import provide as open_resources
-from eventing.redrive import DeadLetterQueue
+from eventing.redrive import Redrive, plan
 from eventing.runtime import Runtime
 from eventing.settings import Settings
 from workbench.records import read_topic
@@ -82,7 +84,7 @@ class KafkaDesk(Desk):
 
     async def redrive(self):
         async with DeadLetterQueue.open(self.dlq, self.settings) as queue:
-            await queue.redrive(self._producer, wanted=lambda _: True, rate=10_000)
+            await Redrive(queue, self._producer, rate=10_000).run(await plan(queue, Filter()))
 
     async def pretend_committed(self, offset):
         async with AIOKafkaConsumer(

@@ -206,7 +206,7 @@ def test_failed_attempts_are_committed_and_counted_on_by_the_next_owner():
 
 def test_what_is_finished_is_no_longer_in_the_note():
     lanes = Lanes()
-    lanes.open(PLACE, 0, "v1:0=3;")
+    lanes.open(PLACE, 0, "v1:0=3")
     lanes.deliver(PLACE, [R(0), R(1)])
     done(lanes, lanes.take())
     assert lanes.uncommitted() == {PLACE: (1, "")}
