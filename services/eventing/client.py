@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
@@ -212,9 +213,16 @@ class KafkaClient:
         if not await self._consumer._client.force_metadata_update():  # noqa: SLF001  # the public calls swallow the outcome
             raise Unavailable("Kafka does not answer")
 
-    def missing(self, topics: Iterable[str]) -> list[str]:
-        """Return those of `topics` that the cluster does not have, as far as is known now."""
-        return [topic for topic in topics if not self._consumer.partitions_for_topic(topic)]
+    async def missing(self, topics: Iterable[str]) -> list[str]:
+        """Return those of `topics` that the cluster does not have, or does not show to us.
+
+        Raises:
+            Unavailable: no broker answered.
+        """
+        asked, cluster = list(topics), ClusterMetadata()
+        if not await self._consumer._client._metadata_update(cluster, asked):  # noqa: SLF001  # the public calls know subscribed topics alone
+            raise Unavailable("Kafka does not answer")
+        return [topic for topic in asked if topic not in cluster.topics()]
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped

@@ -130,7 +130,7 @@ class Settlement:
             finished = self._finish(entry, event, outcome)
         else:
             finished = self._wait(entry, event, outcome, delay)
-        if outcome.error is not None:
+        if outcome.error is not None and delay is None:
             self._note(entry, event, outcome)
         if self._shut:
             self._look_later()
