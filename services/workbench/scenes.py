@@ -165,6 +165,8 @@ class Scenes:
         mails = await self.stack.mailbox.received(had + 1, WITHIN)
         self.redriven = 1
         self.checks.equal("its mail arrived", mails[-1].recipients[0], "linus@example.com")
+        sent, users = [m.recipients[0] for m in mails], [u["email"] for u in self.users.values()]
+        self.checks.that("every registration has its mail, none has two", sorted(sent) == sorted(users), len(sent))
         self.checks.equal("no dead letter waits any more", len(await self._letters("mailer", 0)), 0)
 
     async def foreign(self) -> None:
