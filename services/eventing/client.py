@@ -212,9 +212,14 @@ class KafkaClient:
         if not await self._consumer._client.force_metadata_update():  # noqa: SLF001  # the public calls swallow the outcome
             raise Unavailable("Kafka does not answer")
 
-    def missing(self, topics: Iterable[str]) -> list[str]:
-        """Return those of `topics` that the cluster does not have, as far as is known now."""
-        return [topic for topic in topics if not self._consumer.partitions_for_topic(topic)]
+    async def missing(self, topics: Iterable[str]) -> list[str]:
+        """Ask the broker which of `topics` it does not have; a member itself knows only those it reads.
+
+        Raises:
+            KafkaError: no broker answered.
+        """
+        there = (await self._consumer._client.fetch_all_metadata()).topics()  # noqa: SLF001  # nothing public tells
+        return [topic for topic in topics if topic not in there]
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped

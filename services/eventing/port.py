@@ -94,8 +94,8 @@ class Client(Protocol):
         """Raise unless a broker answers."""
         ...
 
-    def missing(self, topics: Iterable[str]) -> list[str]:
-        """Return those of `topics` that the cluster does not have, as far as is known now."""
+    async def missing(self, topics: Iterable[str]) -> list[str]:
+        """Ask the broker which of `topics` it does not have."""
         ...
 
 

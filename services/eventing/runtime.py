@@ -129,7 +129,7 @@ class Runtime:
         if self.client:
             await self.client.check()
         needed = [*self._consumer.topics, *written_topics(self._consumer)]
-        if self.client and (missing := self.client.missing(needed)):
+        if self.client and (missing := await self.client.missing(needed)):
             raise Unavailable(f"topic {', '.join(missing)} does not exist; create it, or let the operator do so")
         if self.intake and self.intake.error:
             raise Unavailable(self.intake.error)

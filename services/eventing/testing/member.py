@@ -152,6 +152,6 @@ class MemoryClient:
     async def check(self) -> None:
         """Do nothing: this broker answers."""
 
-    def missing(self, topics: Iterable[str]) -> list[str]:
+    async def missing(self, topics: Iterable[str]) -> list[str]:
         """Return those of `topics` that do not exist."""
         return [topic for topic in topics if topic not in self._broker.logs]
