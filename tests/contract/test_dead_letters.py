@@ -104,6 +104,7 @@ async def test_without_its_dead_letter_topic_a_record_holds_its_key_and_no_other
         [letter] = await desk.buried(1, 90)
         await desk.until(lambda: len(seen) == 3)
         await runtime.check_handlers()
+        await runtime.check_group()
     assert letter.record.key == b"bad"
     assert seen[2] == ("bad", 2)
     await desk.done(4)
