@@ -1,12 +1,13 @@
 """`uv run demo`: the whole flow on real parts, shown and checked."""
 
-import os
 import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from workbench.output import writable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -16,18 +17,11 @@ def main() -> None:
     app()
 
 
-def _writable(path: Path | None) -> Path | None:
-    """Refuse a file that cannot be written before the demo has run, not after it."""
-    if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise typer.BadParameter(f"{path} cannot be written; name a file in a directory that is there")
-    return path
-
-
 @app.command()
 def demo(
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", dir_okay=False, callback=_writable, help="Write the same facts as JSON"),
+        typer.Option("--json", metavar="FILE", dir_okay=False, callback=writable, help="Write the same facts as JSON"),
     ] = None,
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave all running and print the addresses")] = False,

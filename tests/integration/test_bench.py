@@ -7,9 +7,12 @@ import shutil
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from workbench.guardian import MARK
 
 BENCH = [sys.executable, "-c", "from workbench.bench import main; main()", "consumer"]
 QUICK = ("--quick", "--shape", "noop", "--runner", "evenkeel")
@@ -33,7 +36,12 @@ async def test_a_quick_run_writes_the_promised_figures_and_a_picture(broker, tmp
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(("--shape", "nop"), "no shape nop"), (("--runner", "kafka"), "no runner kafka"), (("--runs", "0"), "runs")],
+    [
+        (("--shape", "nop"), "no shape nop"),
+        (("--runner", "kafka"), "no runner kafka"),
+        (("--runs", "0"), "runs"),
+        (("--json", "/nowhere/figures.json"), "cannot be written"),
+    ],
 )
 async def test_a_wrong_flag_is_refused_with_what_there_is(arguments, told):
     process = await asyncio.create_subprocess_exec(*BENCH, *arguments, stderr=asyncio.subprocess.PIPE)
@@ -42,18 +50,39 @@ async def test_a_wrong_flag_is_refused_with_what_there_is(arguments, told):
     assert told in said.decode()
 
 
-async def test_ctrl_c_leaves_no_process_and_no_file(broker):
-    place = Path(tempfile.mkdtemp(prefix="bench-"))
+@pytest.fixture
+def place():
+    path = Path(tempfile.mkdtemp(prefix="bench-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+async def test_ctrl_c_leaves_no_process_and_no_file(broker, place):
     environment = os.environ | {"TMPDIR": str(place), "PYTHONUNBUFFERED": "1"}
-    process = await asyncio.create_subprocess_exec(
-        *BENCH, *QUICK[1:], "--runs", "100", stdout=asyncio.subprocess.PIPE, env=environment
-    )
-    async with asyncio.timeout(60):
-        while b"1 of 100" not in (line := await process.stdout.readline()):
-            assert line, "it ended before its first run"
-    process.send_signal(signal.SIGINT)
-    rest, _ = await asyncio.wait_for(process.communicate(), 40)
+    small = ("--shape", "50ms", "--runner", "aiokafka-serial", "--runs", "100")
+    process = await asyncio.create_subprocess_exec(*BENCH, *small, stdout=asyncio.subprocess.PIPE, env=environment)
+    try:
+        async with asyncio.timeout(100):
+            while b"1 of 100" not in (line := await process.stdout.readline()):
+                assert line, "it ended before its first run"
+        process.send_signal(signal.SIGINT)
+        rest, _ = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()  # its guardian ends what it started
+            await process.wait()
     assert process.returncode == 130, rest.decode()
     assert "nothing is left running" in rest.decode()
     assert [path.name for path in place.iterdir()] == []
-    shutil.rmtree(place)
+    assert left_of(place) == []
+
+
+def left_of(place):
+    """Return the processes whose home was below `place`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # ended, or not ours
+            if f"{MARK}={place}".encode() in entry.read_bytes():
+                found.append(entry.parent.name)
+    return found

@@ -1,5 +1,6 @@
 """`bench`: its commands and flags."""
 
+import signal
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -14,10 +15,15 @@ from workbench.bench.plan import Plan
 from workbench.bench.plot import draw
 from workbench.bench.report import gates_table, write_json
 from workbench.bench.shapes import RUNNERS, SHAPES
+from workbench.output import writable
 
 T = TypeVar("T")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+
+def _file(flag: str, words: str) -> Any:
+    return typer.Option(flag, metavar="FILE", dir_okay=False, callback=writable, help=words)
 
 
 @app.callback()
@@ -30,8 +36,8 @@ def consumer(
     runs: Annotated[int, typer.Option(min=1, help="Runs of each runner; the median counts")] = 5,
     shape: Annotated[list[str] | None, typer.Option(help=f"Only this shape: {', '.join(SHAPES)}")] = None,
     runner: Annotated[list[str] | None, typer.Option(help=f"Only this runner: {', '.join(RUNNERS)}")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures")] = None,
-    picture: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the figures as SVG")] = None,
+    json_file: Annotated[Path | None, _file("--json", "Write the figures")] = None,
+    picture: Annotated[Path | None, _file("--plot", "Draw the figures as SVG")] = None,
     *,
     quick: Annotated[bool, typer.Option("--quick", help="One run with a tenth of the records; gates nothing")] = False,
 ) -> None:
@@ -53,5 +59,6 @@ def _to_the_end(work: Coroutine[Any, Any, T], console: Console) -> T:
     try:
         return ending.run(work)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is leaving already
         console.print("stopped; nothing is left running")
         raise SystemExit(130) from None
