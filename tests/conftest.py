@@ -7,6 +7,8 @@ import pytest
 
 def pytest_addoption(parser):
     parser.addoption("--require", default="", help="comma-separated parts that must be there: kafka, cluster")
+    parser.addoption("--schedules", type=int, default=10_000, help="schedules of the simulation that are run")
+    parser.addoption("--schedule-seed", type=int, default=0, help="seed of the first of them")
 
 
 @pytest.fixture(scope="session")

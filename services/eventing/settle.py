@@ -62,10 +62,15 @@ class Settlement:
 
     def admits(self) -> bool:
         """Tell whether an attempt may start now."""
-        if self.gate.reason is None and self.breaker.reason is None:
+        if not self.shut:
             return True
         now = monotonic()
         return self.gate.admits(now) and self.breaker.admits(now)
+
+    @property
+    def shut(self) -> bool:
+        """True while the gate or the breaker lets nothing through but what probes."""
+        return self.gate.reason is not None or self.breaker.reason is not None
 
     def started(self, entry: Entry) -> None:
         """Note that an attempt starts."""
@@ -116,7 +121,7 @@ class Settlement:
 
         `delay` is what `write` returned: seconds to wait before the record may be written.
         """
-        shut = not (self.gate.reason is None and self.breaker.reason is None)
+        shut = self.shut
         if outcome.final:
             finished = self._finish(entry, event, outcome)
         elif outcome.leaves and delay is None:
@@ -126,7 +131,7 @@ class Settlement:
             finished = self._wait(entry, event, outcome, delay)
         if outcome.error is not None:
             self._note(entry, event, outcome)
-        if shut and self.gate.reason is None and self.breaker.reason is None:
+        if shut and not self.shut:
             self.wake()  # what was shut is open: everybody may go on
         return finished
 
