@@ -61,7 +61,7 @@ class Event:
     topic: str
     partition: int
     offset: int
-    headers: dict[str, str] = field(repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
     version: int | None = None
     expires: datetime | None = None
     redrives: int = 0

@@ -25,10 +25,6 @@ class Gate:
         """Tell whether an attempt may start at `now` (monotonic seconds)."""
         return self.reason is None or (now >= self._until and not self._trying)
 
-    def wait(self, now: float) -> float:
-        """Return the seconds until the next try may start."""
-        return max(self._until - now, 0.0)
-
     def started(self) -> None:
         """Note that an attempt started: behind a closed gate it is the one that tries."""
         self._trying = self.reason is not None

@@ -74,7 +74,8 @@ class Intake:
             if self._unplaced:
                 await self._place()
             self._loose.end()
-            delivered = await self._poll(POLL if not self._suspects else 0.0) + await self._poll_suspects()
+            suspects = [place for place in self._ready() if place in self._suspects]
+            delivered = await self._poll(0.0 if suspects else POLL) + await self._poll_suspects(suspects)
             self.error = None
         except NoOffsetForPartitionError:
             delivered = 0  # the client looked before we had placed the partition; nothing was lost
@@ -142,14 +143,14 @@ class Intake:
         CONSUMED.labels(place[0], self._consumer.group).inc(len(records))
         return self._lanes.deliver(place, map(_spelled, records) if self._loose.used else records)
 
-    async def _poll_suspects(self) -> int:
+    async def _poll_suspects(self, suspects: list[Place]) -> int:
         """Poll each suspect alone, a record at a time, until it is past the place where it failed."""
-        delivered, ready = 0, self._ready()
-        for place in [place for place in self._suspects if place in ready]:
+        delivered = 0
+        for place in suspects:
             try:
                 found = await self._client.poll([place], limit=1, seconds=ALONE)
             except UNREADABLE as error:
-                self._suspect(place, error)
+                delivered += self._suspect(place, error)
                 continue
             got = self._deliver(place, found.get(place, ()))
             delivered += got
@@ -158,14 +159,14 @@ class Intake:
         return delivered
 
     def _caught_up(self, place: Place) -> bool:
-        partition, end = self._lanes.partitions.get(place), self._client.end(place)
-        return partition is None or (end is not None and partition.position >= end)
+        position, end = self._client.position(place), self._client.end(place)
+        return place not in self._lanes.partitions or (end is not None and position is not None and position >= end)
 
-    def _suspect(self, place: Place, error: Exception) -> None:
+    def _suspect(self, place: Place, error: Exception) -> int:
         """Count a failure at a partition's next record; after some, queue a stand-in and step over it."""
-        partition = self._lanes.partitions.get(place)
+        partition, delivered = self._lanes.partitions.get(place), 0
         if partition is None or place not in self._suspects:
-            return  # given away while we polled
+            return 0  # given away while we polled
         self._suspects[place] += 1
         if self._suspects[place] >= FAILURES:
             reason = f"the client cannot read this record: {type(error).__name__}: {error}"
@@ -176,9 +177,10 @@ class Intake:
                 offset=partition.position,
                 reason=reason,
             )
-            self._lanes.deliver(place, [Unreadable(*place, partition.position, reason)])
+            delivered = self._lanes.deliver(place, [Unreadable(*place, partition.position, reason)])
             self._suspects[place] = 0
         self._client.seek(place, partition.position)
+        return delivered
 
     def _failed(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"

@@ -149,7 +149,7 @@ class Runtime:
         except (KafkaError, OSError, TimeoutError) as error:
             self.state = f"cannot reach Kafka: {error or 'no answer in time'}"
             log.warning("join_failed", group=self._consumer.group, error=self.state)
-            await client.stop()
+            await self._leave(client)
             return False
         self.state = "joining"
         limit = self._settings.consumer_session_timeout
@@ -165,13 +165,20 @@ class Runtime:
             await asyncio.wait(beside)
             self.state = "leaving"
             await self._revoked(list(self.lanes.partitions))
-            await client.stop()
+            await self._leave(client)
         return True
+
+    async def _leave(self, client: Client) -> None:
+        """Stop a client. One that cannot even stop is given up: the group misses it, and this process goes on."""
+        try:
+            await client.stop()
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("leave_failed", group=self._consumer.group, error=f"{type(error).__name__}: {error}")
 
     async def _poll(self, stop: asyncio.Event, client: Client, intake: Intake) -> None:
         while not stop.is_set() and not client.broken:
             self._check_tasks()
-            if await intake.step():
+            if await intake.step() or self.settlement.shut:  # what is shut opens at a time, without an event
                 self.dispatcher.wake()
             if self._committer.due:
                 await self._committer.commit(client, noted=False)

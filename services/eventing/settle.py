@@ -20,7 +20,6 @@ from eventing.outcome import PARKED, Kind, Outcome
 from eventing.parking import Parking
 from eventing.retry_topic import RetryTopics
 
-LOOK_EVERY = 1.0  # seconds between looks whether what is shut may be tried, once it is due
 WRITE_BACKOFF = (1.0, 60.0)  # seconds between tries to write a dead letter or a retry: first, at most
 
 log = structlog.get_logger()
@@ -60,18 +59,18 @@ class Settlement:
         self._parking = parking
         self._meters = Meters(group)
         self._timers: set[asyncio.TimerHandle] = set()
-        self._look: asyncio.TimerHandle | None = None
-
-    @property
-    def _shut(self) -> bool:
-        return not (self.gate.reason is None and self.breaker.reason is None)
 
     def admits(self) -> bool:
         """Tell whether an attempt may start now."""
-        if self.gate.reason is None and self.breaker.reason is None:
+        if not self.shut:
             return True
         now = monotonic()
         return self.gate.admits(now) and self.breaker.admits(now)
+
+    @property
+    def shut(self) -> bool:
+        """True while the gate or the breaker lets nothing through but what probes."""
+        return self.gate.reason is not None or self.breaker.reason is not None
 
     def started(self, entry: Entry) -> None:
         """Note that an attempt starts, when `admits` had to look twice."""
@@ -122,7 +121,7 @@ class Settlement:
 
         `delay` is what `write` returned: seconds to wait before the record may be written.
         """
-        shut = self._shut
+        shut = self.shut
         if outcome.final:
             finished = self._finish(entry, event, outcome)
         elif outcome.leaves and delay is None:
@@ -132,9 +131,7 @@ class Settlement:
             finished = self._wait(entry, event, outcome, delay)
         if outcome.error is not None and delay is None:
             self._note(entry, event, outcome)
-        if self._shut:
-            self._look_later()
-        elif shut:
+        if shut and not self.shut:
             self.wake()  # what was shut is open: everybody may go on
         return finished
 
@@ -146,7 +143,7 @@ class Settlement:
 
     def close(self) -> None:
         """Forget every pending timer."""
-        for timer in (*self._timers, *([self._look] if self._look else [])):
+        for timer in self._timers:
             timer.cancel()
         self._timers.clear()
 
@@ -207,23 +204,6 @@ class Settlement:
         self._lanes.rest(entry)
         timer = asyncio.get_running_loop().call_later(delay, again)
         self._timers.add(timer)
-
-    def _look_later(self) -> None:
-        """Let a worker try when it is due: what only waits in its lane has no timer of its own."""
-        now = monotonic()
-        waits = [shut.wait(now) for shut in (self.gate, self.breaker) if shut.reason is not None]
-        due = now + max(*waits, LOOK_EVERY)
-        if self._look is not None:
-            if self._look.when() <= due:
-                return
-            self._look.cancel()
-        self._look = asyncio.get_running_loop().call_at(due, self._look_now)
-
-    def _look_now(self) -> None:
-        self._look = None
-        self.wake()
-        if self._shut:
-            self._look_later()
 
     def _note(self, entry: Entry, event: Event | None, outcome: Outcome) -> None:
         """Log a failure once, with the ids that find it again."""

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
+
 from eventing.clock import wall
 from eventing.errors import SendFailed
 from eventing.headers import Headers
 from eventing.lane import Place
 from eventing.testing.group import Group
+from eventing.testing.process import survive
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,20 @@ class Log:
     records: list[MemoryRecord] = field(default_factory=list)
     end: int = 0
     start: int = 0
+    spoiled: set[int] = field(default_factory=set)  # offsets of records that no client can read
 
     def read(self, position: int, limit: int) -> tuple[list[MemoryRecord], int]:
-        """Return records from `position` on, and the position after them: gaps behind the last are passed too."""
+        """Return records from `position` on, and the position after them: gaps behind the last are passed too.
+
+        Raises:
+            OffsetOutOfRangeError: retention has deleted what was at `position`, or nothing ever was.
+            CorruptRecordException: one of the records is spoiled.
+        """
+        if not self.start <= position <= self.end:
+            raise OffsetOutOfRangeError
         found = [record for record in self.records if record.offset >= position]
+        if self.spoiled and any(record.offset in self.spoiled for record in found[:limit]):
+            raise CorruptRecordException
         if len(found) <= limit:
             return found, self.end
         return found[:limit], found[limit - 1].offset + 1
@@ -126,11 +139,17 @@ class Broker:
         log.start = min(max(before, log.start), log.end)
         log.records = [record for record in log.records if record.offset >= log.start]
 
+    def spoil(self, record: MemoryRecord) -> None:
+        """Make a record unreadable for every client, as a checksum that does not fit does."""
+        self.log((record.topic, record.partition)).spoiled.add(record.offset)
+
     async def at(self, point: str, who: object) -> None:
         """Pass a point where something may go wrong."""
+        survive()
         self.points[point] += 1
         if self._fault is not None:
             await self._fault(point, who)
+            survive()
 
     def _places_of(self, topics: Sequence[str]) -> list[Place]:
         return [(topic, number) for topic in topics for number in range(len(self.logs.get(topic, ())))]

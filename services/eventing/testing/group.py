@@ -23,7 +23,7 @@ class Group:
         self.changed = asyncio.Event()  # replaced by the next change of the membership
         self._places_of = places_of
         self._members: dict[object, tuple[str, ...]] = {}
-        self._ready: set[object] = set()
+        self._ready = set[object]()
         self._assigned: dict[object, list[Place]] = {}
         self._synced = asyncio.Event()  # replaced by the next generation
         self._stable = True
@@ -64,9 +64,9 @@ class Group:
     async def sync(self, member: object) -> tuple[int, list[Place]]:
         """Be ready for the next generation; returns it, with the partitions assigned to `member`."""
         self._ready.add(member)
+        synced = self._synced  # of this generation: another may have been asked for when we wake up
         self._complete()
-        while not self._stable and self.knows(member):
-            await self._synced.wait()
+        await synced.wait()
         return self.generation, self._assigned.get(member, [])
 
     def _complete(self) -> None:

@@ -21,7 +21,7 @@ from eventing import headers
 from eventing.clock import monotonic, wall
 from eventing.consumer import Consumer
 from eventing.contract import Contract
-from eventing.dead_letter import redrive_topic_of, topic_of
+from eventing.dead_letter import POINTER, redrive_topic_of, topic_of
 from eventing.errors import EventingError, Misconfigured
 from eventing.event import Event
 from eventing.headers import Headers
@@ -33,9 +33,8 @@ from eventing.subscription import all_topics, written_topics
 from eventing.testing.broker import Broker, Fault, MemoryRecord, MemorySender
 from eventing.testing.fence import MemoryFence
 from eventing.testing.member import MemoryClient
-from eventing.testing.process import Process
+from eventing.testing.process import Process, here
 
-SESSION = 10.0  # seconds after which a crashed member is missed
 LOOKS = (0.02, 1.0)  # seconds between looks whether everything is finished: first, at most
 
 
@@ -65,7 +64,8 @@ class Member:
 
     def _connect(self, on_assigned: Listener, on_revoked: Listener) -> Client:
         group = self._harness.consumer.group
-        self.client = MemoryClient(self._harness.broker, group, on_assigned, on_revoked, who=self)
+        session = self._harness.settings.consumer_session_timeout
+        self.client = MemoryClient(self._harness.broker, group, on_assigned, on_revoked, who=self, session=session)
         return self.client
 
     async def leave(self) -> None:
@@ -76,8 +76,10 @@ class Member:
     def crash(self) -> None:
         """Die as on SIGKILL; the group misses it after a session timeout."""
         self.process.crash()
-        group = self._harness.broker.group(self._harness.consumer.group)
-        asyncio.get_running_loop().call_later(SESSION, group.leave, self.client)
+
+    def evict(self) -> None:
+        """Let the group take it for dead, as after a long pause: it works on until it finds out."""
+        self._harness.broker.group(self._harness.consumer.group).leave(self.client)
 
 
 class Harness:
@@ -131,10 +133,9 @@ class Harness:
     async def __aexit__(self, *error: object) -> None:
         """Stop the members and close the resources."""
         for member in self.members:
-            if member.process.crashed:
-                await member.process.gone()
-            elif member.process.running:
+            if member.process.running and not member.process.crashed:
                 await member.leave()
+            await member.process.gone()
         await self._opened.__aexit__(None, None, None)
 
     def join(self) -> Member:
@@ -142,6 +143,12 @@ class Harness:
         member = Member(self)
         self.members.append(member)
         return member
+
+    @property
+    def here(self) -> Member | None:
+        """The member that runs the calling code: in a handler, the one whose handler it is."""
+        process = here()
+        return next((member for member in self.members if member.process is process), None)
 
     def rebalance(self) -> None:
         """Make the group give up everything and share it anew."""
@@ -193,7 +200,8 @@ class Harness:
         live = [member.runtime for member in self.members if member.process.running and not member.process.crashed]
         done: dict[tuple[str, int], int] = {}
         for runtime in live:
-            done |= {place: partition.watermark for place, partition in runtime.lanes.partitions.items()}
+            for place, partition in runtime.lanes.partitions.items():
+                done[place] = min(partition.watermark, done.get(place, partition.watermark))  # one may be evicted
         committed = self.broker.group(self.consumer.group).committed
         left: dict[str, int] = {}
         for topic in all_topics(self.consumer):
@@ -213,11 +221,12 @@ class Harness:
         ]
 
     async def redrive(self) -> int:
-        """Send the dead letters that have come since the last time back to the group; returns how many."""
-        redrive_id, letters = (
-            str(uuid.uuid4()),
-            [letter for topic in self.consumer.topics for letter in self._new(topic)],
-        )
+        """Send the dead letters that have come since the last time back to the group; returns how many.
+
+        Pointers stay: their bytes are where they came from.
+        """
+        redrive_id = str(uuid.uuid4())
+        letters = [letter for topic in self.consumer.topics for letter in self._new(topic) if not _points(letter)]
         for letter in letters:
             self._send_back(letter, redrive_id)
         return len(letters)
@@ -243,6 +252,10 @@ class Harness:
             headers=headers.replace(list(letter.headers), {k: v.encode() for k, v in changes.items()}),
             partition=int(known[headers.ORIGIN_PARTITION]),
         )
+
+
+def _points(letter: MemoryRecord) -> bool:
+    return (headers.first(list(letter.headers), headers.DISPOSITION) or b"").endswith(POINTER.encode())
 
 
 def _letter(record: MemoryRecord) -> Letter:

@@ -15,14 +15,15 @@ from eventing.errors import EventingError
 
 EPOCH = 1_767_225_600.0  # where the wall clock begins: 2026-01-01T00:00:00Z
 THREAD_PATIENCE = 10.0  # real seconds that a thread may take
+TURNS = 100_000  # of the loop in one moment: more, and something goes round without ever waiting
 
 Test = Callable[..., Awaitable[None]]
 
-owner: ContextVar["set[asyncio.Task[Any]] | None"] = ContextVar("owner", default=None)
+owner: ContextVar["dict[asyncio.Task[Any], None] | None"] = ContextVar("owner", default=None)
 
 
 class StandstillError(EventingError):
-    """Everything waits, and no timer is set: nothing can ever happen again."""
+    """Everything waits, and no timer is set: nothing can ever happen again; or time stands still for ever."""
 
 
 class _Selector(selectors.DefaultSelector):
@@ -31,6 +32,9 @@ class _Selector(selectors.DefaultSelector):
     loop: "VirtualLoop"
 
     def select(self, timeout: float | None = None) -> Any:
+        self.loop.turns += 1
+        if self.loop.turns > TURNS:
+            raise StandstillError(f"time has stood still for {TURNS} turns: something goes round without waiting")
         found = super().select(0)
         if found or timeout == 0:
             return found
@@ -49,6 +53,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _Selector()
         selector.loop = self
         self._now = 0.0
+        self.turns = 0  # since time last went on
         self.threads = 0  # under way
         super().__init__(selector)
         self._clock_resolution = 1e-9
@@ -65,6 +70,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def pass_time(self, seconds: float) -> None:
         """Let time go on."""
         self._now += seconds
+        self.turns = 0
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]  # the types of any function
         """Run in a thread; time stands still meanwhile."""
@@ -82,10 +88,10 @@ def _owned(
 ) -> asyncio.Task[Any]:
     """Make a task that belongs to the process that makes it, so that a crash ends them all."""
     task = asyncio.Task(work, loop=loop, context=context, **more)
-    tasks = owner.get()
+    tasks = owner.get() if context is None else context.get(owner)
     if tasks is not None:
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        tasks[task] = None
+        task.add_done_callback(lambda done: tasks.pop(done, None))
     return task
 
 

@@ -7,26 +7,33 @@ from typing import Literal
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from eventing.clock import monotonic
 from eventing.event import Record
 from eventing.lane import Place
 from eventing.port import Listener, Start
 from eventing.testing.broker import Broker
 
+SESSION = 10.0  # seconds after which a member that died is missed
 NOTICE = 1.0  # seconds until a member finds out that it was evicted; a heartbeat
 
 
 class MemoryClient:
     """One member."""
 
-    broken = False
     silent = 0.0
 
     def __init__(
-        self, broker: Broker, group: str, on_assigned: Listener, on_revoked: Listener, *, who: object = None
+        self,
+        broker: Broker,
+        group: str,
+        on_assigned: Listener,
+        on_revoked: Listener,
+        *,
+        who: object = None,
+        session: float = SESSION,
     ) -> None:
-        """Describe the member; `who` is told to the broker's faults."""
+        """Describe the member; `who` is told to the broker's faults, and missed `session` seconds after its death."""
         self._who = who
+        self._session = session
         self.rejoining = False
         self._broker = broker
         self._group = broker.group(group)
@@ -37,6 +44,11 @@ class MemoryClient:
         self._rejoined = asyncio.Event()
         self._coordination: asyncio.Task[None] | None = None
 
+    @property
+    def broken(self) -> bool:
+        """True when its own task has ended: it will never join again."""
+        return self._coordination is not None and self._coordination.done()
+
     async def start(self, topics: Iterable[str]) -> None:
         """Join the group."""
         await self._broker.at("start", self._who)
@@ -44,14 +56,20 @@ class MemoryClient:
         self._begin_rejoin()
         self._group.join(self, self._topics)
         self._coordination = asyncio.create_task(self._coordinate())
+        self._coordination.add_done_callback(self._die)
 
     async def stop(self) -> None:
         """Leave the group."""
-        await self._broker.at("stop", self._who)
-        if self._coordination is not None:
-            self._coordination.cancel()
-            await asyncio.wait([self._coordination])
-        self._group.leave(self)
+        try:
+            await self._broker.at("stop", self._who)
+            self._group.leave(self)
+        finally:
+            if self._coordination is not None:
+                self._coordination.cancel()
+
+    def _die(self, _: object) -> None:
+        """Send no more heartbeats: the group misses us in a while, unless we have left it."""
+        asyncio.get_running_loop().call_later(self._session, self._group.leave, self)
 
     def _begin_rejoin(self) -> None:
         self.rejoining = True
@@ -85,28 +103,26 @@ class MemoryClient:
             OffsetOutOfRangeError: those we are at have expired.
         """
         await self._broker.at("poll", self._who)
-        await self._rejoined.wait()
-        until = monotonic() + seconds
-        while True:
-            appended = self._broker.appended
-            found = self._fetch(places, limit)
-            if found or (left := until - monotonic()) <= 0:
-                return found
-            try:
-                await asyncio.wait_for(appended.wait(), left)
-            except TimeoutError:
-                return {}
+        try:
+            async with asyncio.timeout(seconds):
+                await self._rejoined.wait()
+                while not (found := self._fetch(places, limit)):
+                    await self._broker.appended.wait()
+        except TimeoutError:
+            return {}
+        return found
 
     def _fetch(self, places: Sequence[Place], limit: int) -> dict[Place, Sequence[Record]]:
+        """Return what is there. As with aiokafka, an error discards what other partitions already gave."""
         found: dict[Place, Sequence[Record]] = {}
         for place in places:
             position = self._positions.get(place)
             if position is None or limit <= 0:
                 continue
-            log = self._broker.log(place)
-            if not log.start <= position <= log.end:
-                raise OffsetOutOfRangeError({TopicPartition(*place): position})
-            records, self._positions[place] = log.read(position, limit)
+            try:
+                records, self._positions[place] = self._broker.log(place).read(position, limit)
+            except OffsetOutOfRangeError:
+                raise OffsetOutOfRangeError({TopicPartition(*place): position}) from None
             limit -= len(records)
             if records:
                 found[place] = records
