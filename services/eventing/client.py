@@ -20,8 +20,9 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 
 from eventing.clock import monotonic
-from eventing.errors import Unavailable
+from eventing.errors import Misconfigured, Unavailable
 from eventing.event import Record
+from eventing.identity import Identity
 from eventing.lane import Place
 from eventing.port import Listener, Start
 from eventing.settings import Settings
@@ -46,6 +47,8 @@ class KafkaClient:
         self._listener = _Listener(self._assigned, on_revoked)
         self._generation: int | None = None  # in which our partitions were assigned
         self._heard = monotonic()
+        self._group = group
+        self._identity = Identity(settings.consumer_instance_id)
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_bootstrap,
             client_id=settings.kafka_client_id or settings.service,
@@ -72,6 +75,8 @@ class KafkaClient:
         """
         await asyncio.wait_for(self._consumer.start(), self._timeout)
         self._listen_to_heartbeats(self._consumer._coordinator)  # noqa: SLF001  # nothing public tells whether they are answered
+        if self._identity.name:
+            self._identity.keep(self._consumer._coordinator)  # noqa: SLF001  # see there
         self._consumer.subscribe(list(topics), listener=self._listener)
 
     async def stop(self) -> None:
@@ -119,11 +124,20 @@ class KafkaClient:
         """Return new records of `places`, at most `limit`; with no places, only stay alive.
 
         Raises:
+            Misconfigured: another member has taken our fixed identity.
             Exception: whatever a record or the group did to the client; positions are unreliable afterwards
                 and have to be set again with `seek`.
         """
         asked = [TopicPartition(*place) for place in places] or [NOWHERE]
-        found = await self._consumer.getmany(*asked, timeout_ms=int(seconds * 1000), max_records=limit)
+        try:
+            found = await self._consumer.getmany(*asked, timeout_ms=int(seconds * 1000), max_records=limit)
+        except KafkaError as error:
+            if self._identity.replaced:
+                raise Misconfigured(
+                    f"another member of group {self._group} has the identity {self._identity.name!r}; "
+                    "give each its own EVENTING_CONSUMER_INSTANCE_ID"
+                ) from error
+            raise
         return {(tp.topic, tp.partition): records for tp, records in found.items()}
 
     async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, Start]:

@@ -60,28 +60,31 @@ class Bound:
         if self._threads is None:
             called: Awaitable[Any] = self._call(**arguments)
             return called
-        context = contextvars.copy_context()
-        work = partial(context.run, self._call, **arguments)
-        return asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return self._in_thread(partial(contextvars.copy_context().run, self._call, **arguments))
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        returned = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await returned if inspect.isawaitable(returned) else returned  # a plain decorator around an `async def`
 
 
 def bind(call: Callable[..., Any], contract: type[Contract] | None) -> Handler:
     """Read what a handler wants.
 
     Raises:
-        Misconfigured: a parameter has no annotation, or names another contract.
+        Misconfigured: a parameter has no annotation, names another contract, or is of no use to a sync function.
     """
     wants = {
         name: _wanted(call, name, kind, (contract,) if contract else ()) for name, kind in _annotations(call).items()
     }
-    return Handler(call, contract, wants, threaded=not inspect.iscoroutinefunction(call))
+    return Handler(call, contract, wants, threaded=_threaded(call, wants))
 
 
 def bind_batch(call: Callable[..., Any], contracts: tuple[type[Contract], ...]) -> Handler:
     """Read what a batch handler wants: `list[Contract]` and `list[Event]` beside what every handler may have.
 
     Raises:
-        Misconfigured: a parameter has no annotation, names a contract that is not registered, or nothing of the events.
+        Misconfigured: a parameter has no annotation, names a contract that is not registered, or is of no use to a
+            sync function; or none takes the events.
     """
     wants = {}
     for name, kind in _annotations(call, lists=True).items():
@@ -93,8 +96,19 @@ def bind_batch(call: Callable[..., Any], contracts: tuple[type[Contract], ...]) 
         wants[name] = _wanted(call, name, item or kind, contracts)
     if not {PAYLOAD, Event} & set(wants.values()):
         raise Misconfigured(f"{call.__qualname__}: annotate a parameter with list[Contract] or list[Event]")
-    handler = Handler(call, None, wants, threaded=not inspect.iscoroutinefunction(call))
+    handler = Handler(call, None, wants, threaded=_threaded(call, wants))
     return replace(handler, contract=contracts[0]) if len(contracts) == 1 else handler
+
+
+def _threaded(call: Callable[..., Any], wants: dict[str, Any]) -> bool:
+    """Tell whether a function runs in a thread, where it cannot await what a transaction does."""
+    if not inspect.iscoroutinefunction(inspect.unwrap(call)):
+        for name, kind in wants.items():
+            if kind is Transaction:
+                raise Misconfigured(
+                    f"{call.__qualname__}: {name} is a Transaction, which only an `async def` can use; make it one"
+                )
+    return not inspect.iscoroutinefunction(call)
 
 
 def _wanted(call: Callable[..., Any], name: str, kind: Any, contracts: tuple[type[Contract], ...]) -> Any:

@@ -19,6 +19,7 @@ from aiokafka.errors import (
 
 from eventing.clock import monotonic
 from eventing.consumer import Consumer
+from eventing.errors import Misconfigured
 from eventing.event import Record
 from eventing.lane import Place
 from eventing.lanes import Lanes
@@ -69,7 +70,11 @@ class Intake:
         self._unplaced.clear()
 
     async def step(self) -> int:
-        """Poll once and queue what came; returns how many records."""
+        """Poll once and queue what came; returns how many records.
+
+        Raises:
+            Misconfigured: see `Client.poll`.
+        """
         try:
             if self._unplaced:
                 await self._place()
@@ -79,6 +84,8 @@ class Intake:
             self.error = None
         except NoOffsetForPartitionError:
             delivered = 0  # the client looked before we had placed the partition; nothing was lost
+        except Misconfigured:
+            raise
         except Exception as error:  # the client raises what a record contains; see the module's text
             self._failed(error)
             delivered = 0

@@ -63,7 +63,11 @@ class Client(Protocol):
         ...
 
     async def poll(self, places: Sequence[Place], *, limit: int, seconds: float) -> dict[Place, Sequence[Record]]:
-        """Return new records of `places`, at most `limit`; with no places, only stay alive."""
+        """Return new records of `places`, at most `limit`; with no places, only stay alive.
+
+        Raises:
+            Misconfigured: this member can never be one of the group.
+        """
         ...
 
     async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, Start]:
