@@ -40,6 +40,7 @@ def configure() -> None:
     root.setLevel(settings().log_level.upper())
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("aiokafka").setLevel(logging.ERROR)  # its warnings repeat what we log once, with the ids
+    logging.getLogger("aiokafka.cluster").setLevel(logging.CRITICAL)  # a missing topic is what readiness says
     structlog.contextvars.bind_contextvars(service=settings().service)
 
 

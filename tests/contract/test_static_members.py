@@ -53,7 +53,7 @@ async def test_a_quick_restart_disturbs_nobody_and_keeps_its_place(kafka):
 async def test_of_two_members_with_one_identity_the_older_one_ends_and_says_so(kafka):
     seen = []
     async with asyncio.timeout(40):
-        with pytest.raises(Misconfigured, match="another member of group .* has the identity 'same'"):
+        with pytest.raises(Misconfigured, match=r"another member of group .* has the identity 'same'"):  # noqa: PT012  # raised when it leaves
             async with kafka.running(noting(kafka, seen, "older"), consumer_instance_id="same") as older:
                 await kafka.until(lambda: older.state == "consuming" and older.lanes.partitions)
                 newer = kafka.running(noting(kafka, seen, "newer"), consumer_instance_id="same")
