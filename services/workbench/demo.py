@@ -1,6 +1,8 @@
 """`uv run demo`: the whole flow on real parts, shown and checked."""
 
+import os
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +11,20 @@ from rich.console import Console
 
 from workbench.output import writable
 
+STOPPED = "stopped; nothing is left running"
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:
     """Run the demo; exit code 1 when a check failed."""
     app()
+
+
+def _leave(*_: object) -> None:
+    """End the process where it is."""
+    os.write(sys.stdout.fileno(), f"{STOPPED}\n".encode())
+    os._exit(130)
 
 
 @app.command()
@@ -28,6 +38,8 @@ def demo(
 ) -> None:
     """Start Kafka, PostgreSQL, Valkey, a mail catcher and every service, and follow events through them."""
     console = Console()
+    # Until something runs, Ctrl-C leaves at once: an exception in the middle of an import may come out as another one.
+    signal.signal(signal.SIGINT, _leave)
     console.print("starting Kafka, PostgreSQL and Valkey")
     try:
         # Loaded here: it takes a second, in which Ctrl-C may come too.
@@ -37,7 +49,7 @@ def demo(
         ok = ending.run(play(console, json_file, keep=keep))
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is leaving already
-        console.print("stopped; nothing is left running")
+        console.print(STOPPED)
         raise SystemExit(130) from None
     raise SystemExit(0 if ok else 1)
 
