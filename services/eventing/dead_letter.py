@@ -16,6 +16,7 @@ from eventing.unreadable import Unreadable
 
 POINTER = ",pointer-only"  # the letter has no body: its origin headers say where the bytes are
 MAX_MESSAGE = 1024  # bytes of the error's message
+VERSION = version("evenkeel")  # once: it is read from a file
 MAX_STACK = 4096  # bytes of its traceback, the innermost part
 
 
@@ -117,7 +118,7 @@ def _why(entry: Entry, event: Event | None, outcome: Outcome, group: str) -> dic
         headers.ERROR_STACK: _cut("".join(traceback.format_exception(error))[-MAX_STACK:], MAX_STACK),
         headers.FIRST_FAILED_AT: _first_failed(entry, event) or _iso(now),
         headers.LAST_FAILED_AT: _iso(now),
-        headers.HANDLER_VERSION: version("evenkeel"),
+        headers.HANDLER_VERSION: VERSION,
     }
     return {name: value.encode() for name, value in known.items()}
 

@@ -93,7 +93,7 @@ class Dispatcher:
                     settlement.attempted(entry, outcome)
                 else:
                     event, outcome = entry.verdict
-                if outcome.leaves:
+                if outcome.leaves and not entry.lane.partition.closed:  # else it is another member's to write
                     delay = await settlement.write(entry, event, outcome)
             finally:
                 current = lanes.ended(entry)
@@ -125,7 +125,7 @@ class Dispatcher:
                 ends |= await batches.run([entry for entry in entries if entry not in ends])
                 for entry, (event, outcome) in ends.items():
                     settlement.attempted(entry, outcome)
-                    if outcome.leaves:
+                    if outcome.leaves and not entry.lane.partition.closed:
                         delays[entry] = await settlement.write(entry, event, outcome)
             finally:
                 heads = list({entry.lane: entry for entry in reversed(entries)}.values())

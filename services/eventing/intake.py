@@ -6,7 +6,7 @@ by polling its partition alone, one record at a time, and is dead-lettered as a 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from aiokafka.errors import (
@@ -55,6 +55,7 @@ class Intake:
         lanes.on_room = self._room.set
         self._generation = 0  # of assignments
         self._loose = Loose()
+        self.before_delivery: Callable[[], None] = lambda: None
         self._suspects: dict[Place, int] = {}  # partitions polled alone, and how often their next record failed
         self.polled = monotonic()
         self.error: str | None = None
@@ -126,6 +127,7 @@ class Intake:
         most = self._settings.consumer_max_records
         limit = min(max(1, most - self._lanes.records), max(SMALL, self._lanes.share(most)))
         found = await self._client.poll(places, limit=limit, seconds=seconds)
+        self.before_delivery()
         delivered = sum(self._deliver(place, records) for place, records in found.items())
         self._step_over(places)
         return delivered

@@ -154,6 +154,7 @@ class Runtime:
         self.state = "joining"
         limit = self._settings.consumer_session_timeout
         self.watch = Watch(self._consumer.group, self.lanes, self.settlement, client, session=limit)
+        self.intake.before_delivery = self.watch.mind_the_session  # a process that was frozen learns it here first
         beside = [asyncio.create_task(self._commit_regularly(client)), asyncio.create_task(self.watch.run())]
         self._tasks += beside
         try:

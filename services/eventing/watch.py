@@ -46,11 +46,11 @@ class Watch:
             if monotonic() >= self._ask_at:
                 await self._ask()
                 self._ask_at = monotonic() + ASK_EVERY
-            self._mind_the_session()
+            self.mind_the_session()
             self._gauges.observe(self._known_ends(), wall(), late)
             self.progress.see(self._sight())
 
-    def _mind_the_session(self) -> None:
+    def mind_the_session(self) -> None:
         """Start nothing more once the group must have given us up: another member does it."""
         silent = self._client.silent >= self._session
         if silent and not self._cut_off and not self._lanes.frozen:

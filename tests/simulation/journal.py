@@ -23,22 +23,23 @@ class Journal:
         self.processed = Counter[Origin]()
         self.failures = Counter[Origin]()  # attempts of first deliveries that failed and count
         self.expired: set[Origin] = set()
+        self.flawed: set[Origin] = set()
         self.revoking: set[object] = set()  # members that have been asked for their partitions
         self._active: dict[object, dict] = defaultdict(dict)
         self._letters: dict[Origin, tuple[int, int]] = {}  # the last letter of each: redrives and attempts then
         self._read: Counter = Counter()
         self._commits = 0
         self._reached: dict[tuple[str, int], int] = {}
-        self._failed: dict[Origin, int] = {}
-        self._to_be_noted: dict[object, dict[Origin, int]] = {}
 
     def note(self, *words: object) -> None:
         """Write a line."""
         self.lines.append(f"{self.world.loop.time():.6f} " + " ".join(map(str, words)))
 
-    def sent(self, record: MemoryRecord) -> None:
-        """Note a new record of the source topic."""
+    def sent(self, record: MemoryRecord, *, flawed: bool) -> None:
+        """Note a new record of the source topic; a flawed one can never be handled."""
         self.sources[_place(record)] = record
+        if flawed:
+            self.flawed.add(_place(record))
 
     def expire(self, place, before: int) -> None:
         """Note that retention has deleted records."""
@@ -51,7 +52,7 @@ class Journal:
         key = self.sources[origin].key
         lane = (event.redrives > 0, event.retried, event.partition, key if self._has_lane(key) else event.offset)
         active = self._active[member]
-        once = self._has_lane(key) or not event.redrives  # a dead letter may be there twice, and both come back
+        once = self._has_lane(key) or not (event.redrives or event.retried)  # a copy may be there twice
         if once and active.get(lane, run) is not run:
             raise Broken(f"two runs of {lane} at once in {self.world.name(member)}")
         active[lane] = run
@@ -61,6 +62,8 @@ class Journal:
             raise Broken(f"{origin} begins after its partition was asked back")
         self._check_order(origin, event, key, run)
         self._check_attempt(member, origin, event)
+        if event.not_before is not None and event.not_before > self.world.loop.wall() + 0.001:
+            raise Broken(f"{origin} runs {event.not_before - self.world.loop.wall():.3f} s before its time")
 
     def ends(self, member, event, result: str) -> None:
         """A handler run ends: ok, or the word of its failure, or cut when its process died."""
@@ -73,9 +76,6 @@ class Journal:
             self.processed[origin] += 1
         elif result == "failed" and event.redrives == 0 and not event.retried:
             self.failures[origin] += 1
-            limit = self.world.schedule.attempts
-            if self.world.schedule.exhausted == "block" or event.attempt < limit:
-                self._failed[origin] = event.attempt
 
     def _has_lane(self, key: bytes | None) -> bool:
         return key is not None and self.world.schedule.ordered
@@ -101,11 +101,6 @@ class Journal:
         known = commit_note.read(note, offset)[0].get(origin[2], 0)
         if event.attempt <= known:
             raise Broken(f"attempt {event.attempt} of {origin}, although {known} are noted")
-
-    def commits(self, member) -> None:
-        """A commit is about to be sent; what has failed by now is in its note."""
-        if not self.world.schedule.batch:
-            self._to_be_noted[member] = {}
 
     def committed(self, member) -> None:
         """Check the commits accepted since the last look."""
@@ -140,14 +135,25 @@ class Journal:
         self._read_letters()
         return origin in self._letters
 
-    def _read_letters(self) -> None:
+    def wrote(self, member) -> None:
+        """Check that what a member has just written elsewhere was still its own: what is late changes nothing."""
+        for letter in self._read_letters():
+            origin, (redrives, attempts) = _origin(letter)
+            first = not redrives and attempts <= 1
+            if first and self.world.writes_at_once and origin[:2] not in member.runtime.lanes.partitions:
+                raise Broken(f"{self.world.name(member)} wrote {origin} to {letter.topic}, and has lost its partition")
+
+    def _read_letters(self) -> list[MemoryRecord]:
         """Read the dead letters and retries that are new."""
+        new = []
         for topic in self.world.written:
             for log in self.world.broker.logs[topic]:
                 for record in log.records[self._read[id(log)] :]:
                     origin, known = _origin(record)
                     self._letters[origin] = max(known, self._letters.get(origin, (-1, 0)))
+                    new.append(record)
                 self._read[id(log)] = len(log.records)
+        return new
 
     def check_memory(self, member) -> None:
         """Check what a member holds."""
@@ -163,10 +169,23 @@ class Journal:
         for origin, record in self.sources.items():
             if not self.finished(record):
                 raise Broken(f"{origin} is lost")
+            self._check_healed(origin, record)
             if self.world.schedule.polite and self.world.schedule.row > 3:
                 self._check_politeness(origin)
         for letter in self.world.harness.dead_letters:
             self._check_letter(letter)
+
+    def _check_healed(self, origin: Origin, record: MemoryRecord) -> None:
+        """Check that what handlers gave up came back, unless it stands behind what nobody can ever handle."""
+        parks = self.world.schedule.exhausted == "park_key"
+        behind = {record.key} - {None} if parks else set()
+        keys = {self.sources[flawed].key for flawed in self.flawed if flawed[:2] == origin[:2]}
+        if origin in self.flawed | self.expired or keys & behind:
+            return
+        if not self.processed[origin]:
+            raise Broken(f"{origin} was given up, redriven, and never handled")
+        if (origin[0], record.key) in self.world.fence._parked:
+            raise Broken(f"{record.key} is parked for ever: everything of it was handled")
 
     def _check_politeness(self, origin: Origin) -> None:
         schedule = self.world.schedule

@@ -3,10 +3,13 @@
 import random
 from dataclasses import dataclass, field
 
-from eventing.testing.faults import KINDS, POINTS, Trouble, draw
+from eventing.testing.faults import POINTS, Trouble, draw
 
 MODES = ("skip", "block", "park_key", "none", "tiers", "batch_skip", "batch_block", "batch_park_key", "batch_none")
 SIM_POINTS = (*POINTS, "handle", "fence", "fenced")
+FAILURES = ("temporary", "temporary", "soon", "value", "value", "permanent", "slow_temporary", "stall_permanent")
+WORDS = ("", "turn", "slow", "stall", *FAILURES)  # what an attempt may come to
+FLAWS = ("null", "body", "header", "spoiled")
 KEYS = (b"a", b"a", b"b", b"c", b"", None)
 
 
@@ -52,6 +55,7 @@ class Schedule:
     max_bytes: int = 1 << 20
     attempts: int = 3
     row: int = 1000  # of dead letters that opens the breaker
+    hasty: bool = False  # dead letters are sent back while the troubles last
     steps: tuple[Step, ...] = ()
     troubles: tuple[Trouble, ...] = field(default=())
 
@@ -95,6 +99,7 @@ def drawn(seed: int) -> Schedule:
         max_bytes=source.choice((700, 1 << 20, 1 << 20)),
         attempts=source.randint(2, 3),
         row=source.choice((1000,) * 7 + (3,)),
+        hasty=source.random() < 0.3,
         steps=tuple(step for some in steps for step in some),
         troubles=tuple(_trouble(source, points) for _ in range(source.choice((0, 0, 1, 1, 2, 3)))),
     )
@@ -122,14 +127,10 @@ def _step(source: random.Random, partitions: int, *, block: bool) -> list[Step]:
 def _send(source: random.Random, partitions: int, *, block: bool) -> Send:
     key = source.choice(KEYS)
     partition = (len(key) if key else source.randint(0, 2)) % partitions if key is None else (sum(key) % partitions)
-    flaw = source.choice(("null", "body", "header", "spoiled")) if not block and source.random() < 0.1 else ""
+    flaw = source.choice(FLAWS) if not block and source.random() < 0.1 else ""
     if source.random() < 0.55:
         words: tuple[str, ...] = source.choice(((), (), ("turn",), ("slow",), ("slow",), ("stall",)))
     else:
-        words = tuple(source.choice(_FAILURES) for _ in range(source.randint(1, 4)))
+        words = tuple(source.choice(FAILURES) for _ in range(source.randint(1, 4)))
     overloads = source.choice((0, 0, 0, 0, 0, 0, 0, 1, 1, 2))
     return Send(key, partition, words, overloads, source.choice((1, 1, 2)), flaw)
-
-
-_FAILURES = ("temporary", "temporary", "soon", "value", "value", "permanent", "slow_temporary")
-assert set(KINDS) == {"crash", "evict", "fail", "time_out", "wait"}

@@ -39,3 +39,8 @@ def test_a_process_survives_that_its_client_can_neither_start_nor_stop():
     broken, world = execute(Schedule(troubles=(Trouble("start", 1, "fail"), Trouble("stop", 1, "time_out"))))
     assert broken is None
     assert len(world.harness.members) == 1
+
+
+def test_a_redrive_brings_every_event_of_a_parked_key_back_to_a_batch_handler_not_only_the_first():
+    key = [Send(b"b", 0, ("permanent",)), *(Send(b"b", 0) for _ in range(5))]
+    assert holds(Schedule(mode="batch_park_key", max_records=12, steps=tuple(key)))

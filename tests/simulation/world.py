@@ -68,9 +68,10 @@ class World:
         self.calm = False
         self.broken: Broken | None = None
         self.consumer = self._consumer()
+        self.fence = ScriptedFence(self._fence_point)
         self.harness = Harness(
             self.consumer,
-            provide={Fence: ScriptedFence(self._fence_point)},
+            provide={Fence: self.fence},
             members=schedule.members,
             partitions=schedule.partitions,
             fault=self._point,
@@ -90,7 +91,13 @@ class World:
     def stalls(self) -> bool:
         """True when a handler outlives a drain."""
         waits = any(trouble.kind == "wait" for trouble in self.schedule.troubles)
-        return waits or any("stall" in plan.words for plan in self.plans)
+        return waits or any(word.startswith("stall") for plan in self.plans for word in plan.words)
+
+    @property
+    def writes_at_once(self) -> bool:
+        """True when nothing can happen between a decision to write a record elsewhere and the writing."""
+        slow = any(t.kind == "wait" and t.point in ("send", "fence", "fenced") for t in self.schedule.troubles)
+        return not slow and not self.schedule.batch
 
     def name(self, member) -> str:
         """Return a short name of a member."""
@@ -130,7 +137,7 @@ class World:
         for event in events:
             self._checked(self.journal.begins, member, event, run)
         try:
-            await self.faults("handle", member)
+            await self.broker.at("handle", member)
             for tick, event in zip(ticks, events, strict=True):
                 await self._act(tick.n, event)
             result = "ok"
@@ -170,6 +177,8 @@ class World:
     async def _point(self, point: str, member) -> None:
         if point == "committed":
             self._checked(self.journal.committed, member)
+        elif point == "sent":
+            self._checked(self.journal.wrote, member)
         self._checked(self.journal.check_memory, member)
         self.journal.note(point, self.name(member))
         await self.faults(point, member)
@@ -278,7 +287,7 @@ class World:
         record = self.broker.append(TOPIC, value, key=step.key, headers=written, partition=step.partition)
         if step.flaw == "spoiled":
             self.broker.spoil(record)
-        self.journal.sent(record)
+        self.journal.sent(record, flawed=bool(step.flaw))
 
     async def _work_on(self) -> None:
         """Go on for a while, as long as there is work, with everything that may still go wrong."""
@@ -287,6 +296,8 @@ class World:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
             self._revive()
+            if self.schedule.hasty:
+                await self._redrive()
             self._ok()
 
     async def _settle(self) -> None:
@@ -344,13 +355,14 @@ class World:
                     raise Broken(f"{topic}-{number}: everything is finished up to {log.end}, {reached} is committed")
 
 
-_LASTING = {"turn": 0.0, "slow": 0.3, "slow_temporary": 0.3, "stall": 2.0}
+_LASTING = {"turn": 0.0, "slow": 0.3, "slow_temporary": 0.3, "stall": 2.0, "stall_permanent": 2.0}
 _ERRORS = {
     "temporary": lambda: Temporary("scripted"),
     "slow_temporary": lambda: Temporary("scripted"),
     "soon": lambda: Temporary("scripted", delay=0.05),
     "value": lambda: ValueError("scripted"),
     "permanent": lambda: Permanent("scripted"),
+    "stall_permanent": lambda: Permanent("scripted"),
 }
 
 
