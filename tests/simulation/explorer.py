@@ -55,7 +55,7 @@ def explore_everywhere(first: int, count: int) -> Tally:
     total = Tally()
     chunks = [(at, min(CHUNK, first + count - at)) for at in range(first, first + count, CHUNK)]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.process_cpu_count(), mp_context=context, initializer=quiet) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=quiet) as pool:
         for tally in pool.map(explore, *zip(*chunks, strict=True)):
             total.add(tally)
             if len(total.findings) >= ENOUGH:
