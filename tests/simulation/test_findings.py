@@ -1,4 +1,4 @@
-"""Schedules that break the runtime today, or the model of it; `--schedules 10000` meets them. Repair one, take it out."""
+"""Schedules that break the runtime, or its model, today; `--schedules 10000` meets them. Repair one, take it out."""
 
 import pytest
 from tests.simulation.explorer import quiet
