@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -147,7 +148,8 @@ async def test_who_presses_ctrl_c_again_is_not_kept_waiting(run, times, moment):
     demo = await run()
     await demo.says(moment)
     for _ in range(times):
-        demo.process.send_signal(signal.SIGINT)
+        with suppress(ProcessLookupError):  # it has gone already
+            demo.process.send_signal(signal.SIGINT)
         await asyncio.sleep(0.15)  # a finger
     code, rest = await demo.ends()
     assert (code, "Traceback" in rest) == (130, False), rest
