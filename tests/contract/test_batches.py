@@ -3,8 +3,9 @@
 import pytest
 from tenacity import wait_fixed
 from tests.contract.desk import Ticked, Tocked, on_desk
+from tests.contract.ledger import Ledger
 
-from eventing import Database, Event, Overload, Permanent, Retries, Temporary, Transaction
+from eventing import Event, Overload, Permanent, Retries, Temporary, Transaction
 from eventing.errors import Misconfigured
 
 
@@ -152,35 +153,6 @@ async def test_later_events_of_a_parked_key_follow_it_out_of_a_batch(desk):
         (1, "permanent"), (2, "sequence-parked"), (3, "sequence-parked")
     ]  # fmt: skip
     assert [n for key, n in seen if key == "bad"] == [0, 1, 2, 3]
-
-
-class Ledger:
-    """A table of effects, for handlers that take a transaction."""
-
-    def __init__(self, desk):
-        self._desk, self._database = desk, Database(desk.database)
-
-    async def __aenter__(self):
-        await self._database.__aenter__()
-        await self._database.execute("CREATE TABLE IF NOT EXISTS effects (grp text, key text, n int, xid bigint)")
-        return self
-
-    async def __aexit__(self, *error):
-        await self._database.__aexit__(*error)
-
-    async def add(self, tx, ticks):
-        for tick in ticks:
-            values = self._desk.group, tick.key, tick.n
-            await tx.execute("INSERT INTO effects VALUES ($1, $2, $3, pg_current_xact_id()::text::bigint)", *values)
-
-    async def rows(self):
-        return await self._database.fetch("SELECT key, n, xid FROM effects WHERE grp = $1", self._desk.group)
-
-    async def has(self, count):
-        async def enough():
-            return len(await self.rows()) >= count
-
-        await self._desk.until(enough)
 
 
 @on_desk

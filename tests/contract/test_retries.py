@@ -82,7 +82,8 @@ async def test_attempts_are_counted_on_after_a_restart(desk):
     await desk.publish(("other", 0), ("k", 1), partition=0)
     async with desk.running(first):
         await desk.until(lambda: len(before) == 4)
-    assert (await desk.committed())[desk.topic, 0] == (0, "v1:0=2,1=2")
+    offset, note = (await desk.committed())[desk.topic, 0]
+    assert (offset, note.startswith("v1:0=2,1=2")) == (0, True)
     async with desk.running(second):
         letters = await desk.buried(2)
     assert [attempt for attempt, _ in after] == [3, 3]
