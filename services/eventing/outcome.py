@@ -12,7 +12,7 @@ from typing import Literal
 from tenacity import RetryCallState, wait_random_exponential
 from tenacity.wait import wait_base
 
-from eventing.errors import BadRecord, Contended, Overload, Parked, Permanent, Temporary, UnknownType
+from eventing.errors import BadRecord, Contended, Misconfigured, Overload, Parked, Permanent, Temporary, UnknownType
 
 CONTENDED_AGAIN = (0.02, 0.2)  # seconds, at random, so that the same two do not meet again
 BLOCKED_AT_LEAST = 1.0  # seconds between attempts at an event that blocks its key
@@ -71,10 +71,18 @@ class Retries:
     Args:
         attempts: attempts before the dead letter.
         wait: any wait strategy of tenacity, in seconds; the default is full jitter below a doubling ceiling.
+
+    Raises:
+        Misconfigured: there would be no attempt.
     """
 
     attempts: int = 5
     wait: wait_base = field(default_factory=lambda: wait_random_exponential(multiplier=0.5, max=60))
+
+    def __post_init__(self) -> None:
+        """Refuse what could never work."""
+        if not isinstance(self.attempts, int) or self.attempts < 1:
+            raise Misconfigured(f"attempts is {self.attempts!r}; an event is tried at least once")
 
     def delay(self, attempt: int) -> float:
         """Return the seconds to wait after `attempt` (from 1) has failed."""

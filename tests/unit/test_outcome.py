@@ -3,7 +3,7 @@
 import pytest
 from tenacity import wait_fixed
 
-from eventing.errors import BadRecord, Overload, Permanent, Temporary, UnknownType
+from eventing.errors import BadRecord, Misconfigured, Overload, Permanent, Temporary, UnknownType
 from eventing.outcome import Kind, Ladder, Retries
 
 LADDER = Ladder(Retries(attempts=3, wait=wait_fixed(7)))
@@ -52,3 +52,9 @@ def test_each_retry_topic_is_used_once_in_turn_and_then_the_event_is_given_up():
     assert [(o.kind, o.tier, o.delay) for o in (first, second)] == [(Kind.RETRIED, 10, 10), (Kind.RETRIED, 60, 60)]
     assert (third.kind, third.disposition) == (Kind.DEAD_LETTERED, "exhausted")
     assert all(outcome.leaves for outcome in (first, second, third))
+
+
+@pytest.mark.parametrize("attempts", [0, -1, 1.5])
+def test_retries_without_an_attempt_are_refused(attempts):
+    with pytest.raises(Misconfigured, match=r"attempts is .*; an event is tried at least once"):
+        Retries(attempts)
