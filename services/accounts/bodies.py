@@ -34,8 +34,11 @@ def address(value: str) -> str:
         raise PydanticCustomError("address", "not a mail address: {reason}", {"reason": str(error)}) from None
 
 
+_TEXT = r"[^\x00-\x1f\x7f-\x9f]*"  # no control character
 Name = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$", examples=["Ada Lovelace"])
+    str,
+    # One letter at least can be seen: a name of blanks is none.
+    Field(min_length=1, max_length=200, pattern=rf"^{_TEXT}[^\s\x00-\x1f\x7f-\x9f]{_TEXT}$", examples=["Ada Lovelace"]),
 ]
 Email = Annotated[
     str,

@@ -41,7 +41,7 @@ async def stats(request: Request) -> Stats:
     return await snapshot(request.app.state.database)
 
 
-@app.get("/users/{user_id}/history", responses=problems(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY))
+@app.get("/users/{user_id:path}/history", responses=problems(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY))
 async def history(user_id: UserId, request: Request, after: Cursor = 0, limit: Limit = 100) -> History:
     """Read a user's history, oldest first."""
     found = await page(request.app.state.database, user_id, after=after, limit=limit)

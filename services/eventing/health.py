@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from eventing.malformed import MAX_HEAD, Protocol
 from eventing.settings import Settings
 
 CHECK_WITHIN = 2.0  # seconds before a check that does not answer counts as failed
@@ -94,6 +95,8 @@ async def serving(app: Any, settings: Settings) -> AsyncIterator[int]:
     """
     config = uvicorn.Config(
         app,
+        http=Protocol,
+        h11_max_incomplete_event_size=MAX_HEAD,
         host=settings.http_host,
         port=settings.http_port,
         log_config=None,

@@ -14,8 +14,8 @@ from starlette.routing import Match
 
 from eventing.database import CONTENTION
 from eventing.errors import Unavailable
+from eventing.malformed import PROBLEM
 
-PROBLEM = "application/problem+json"
 MOST_FIELDS = 20  # wrong fields named in one answer: a body of thousands is answered in the size of a few
 
 _NO_OBJECT = ("missing", "model_attributes_type", "model_type", "dict_type")

@@ -101,6 +101,7 @@ async def test_a_refused_request_leaves_its_key_free(clean):
     ("body", "field"),
     [
         ({"name": "", "email": "a@example.com"}, "name"),
+        ({"name": " \u2003 ", "email": "a@example.com"}, "name"),
         ({"name": "A\x00", "email": "a@example.com"}, "name"),
         ({"name": "A", "email": "nobody"}, "email"),
         ({"name": "A"}, "email"),

@@ -101,6 +101,13 @@ async def test_the_history_of_a_user_comes_in_pages(known):
     assert (await clients[0].get("/users/nobody/history")).status_code == 404
 
 
+async def test_a_user_whose_id_another_system_made_can_be_asked_for(known):
+    happened, clients = known
+    await happened(UserUpdated, "eu/7 ö?", 1)
+    found = (await clients[0].get("/users/eu%2F7%20%C3%B6%3F/history")).json()
+    assert [entry["version"] for entry in found["entries"]] == [1]
+
+
 async def snapshots(client):
     async with client.stream("GET", "/stats/stream") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")

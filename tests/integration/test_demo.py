@@ -10,6 +10,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
@@ -94,6 +95,15 @@ class Running:
             while moment.encode() not in (line := await self.process.stdout.readline()):
                 assert line, "it ended before that moment"
 
+    async def until(self, moment):
+        """Return the lines before the one with these words."""
+        lines = []
+        async with asyncio.timeout(30):
+            while moment not in (line := (await self.process.stdout.readline()).decode()):
+                assert line, "it ended before that moment"
+                lines.append(line)
+        return [line for line in lines if line.strip()]
+
     async def ends(self, within=100):
         """Wait until nothing is left of it; returns its exit code and what it said last."""
         rest, _ = await asyncio.wait_for(self.process.communicate(), within)
@@ -155,6 +165,21 @@ async def test_who_presses_ctrl_c_again_is_not_kept_waiting(run, times, moment):
     assert (code, "Traceback" in rest) == (130, False), rest
 
 
+async def test_what_is_kept_answers_at_the_printed_addresses_until_ctrl_c(run):
+    demo = await run("--keep")
+    await demo.says("checks hold")
+    kept = dict(line.strip().split(maxsplit=1) for line in await demo.until("Ctrl-C stops it"))
+    async with httpx.AsyncClient(timeout=10) as http:
+        for name in ("accounts-api", "accounts-relay", "mailer", "analytics", "analytics-api", "profile-cache"):
+            assert (await http.get(f"{kept[name]}/readyz")).status_code == 200, name
+        body = {"name": "Late", "email": "late@example.com"}
+        assert (await http.post(f"{kept['accounts-api']}/users", json=body)).status_code == 201
+    assert Path(kept["logs"]).is_dir()
+    demo.process.send_signal(signal.SIGINT)
+    code, rest = await demo.ends()
+    assert (code, "Traceback" in rest) == (130, False), rest
+
+
 async def test_a_check_that_fails_is_told_and_makes_the_exit_code_1(run, place, tmp_path):
     facts = tmp_path / "facts.json"
     demo = await run("--json", str(facts))
@@ -179,7 +204,8 @@ async def test_a_service_that_does_not_start_is_named_with_its_last_words(run, m
     monkeypatch.setenv("MAILER_WHEN_AMBIGUOUS", "perhaps")
     code, said = await (await run()).ends()
     assert code == 1
-    assert "mailer ended:\neventing: MAILER_WHEN_AMBIGUOUS: Input should be 'resend' or 'hold'" in said
+    assert "mailer ended with status 2" in said
+    assert "\neventing: MAILER_WHEN_AMBIGUOUS: Input should be 'resend' or 'hold'" in said
     assert "Traceback" not in said
 
 
