@@ -28,6 +28,9 @@ from eventing.port import Listener, Start
 from eventing.settings import Settings
 
 NOWHERE = TopicPartition("__eventing_nowhere", 0)  # never assigned: polling it keeps the member alive and buffers whole
+# Milliseconds a broker holds back an empty answer. It has one request of ours at a time: one that asks for nothing but
+# quiet partitions (of redrives, say) keeps busy ones waiting for so long once their buffers are empty.
+FETCH_WAIT = 100
 
 
 class KafkaClient:
@@ -63,7 +66,7 @@ class KafkaClient:
             rebalance_timeout_ms=int((settings.consumer_drain_timeout + 45) * 1000),
             max_poll_interval_ms=300_000,
             request_timeout_ms=int(settings.kafka_request_timeout * 1000),
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=FETCH_WAIT,
             metadata_max_age_ms=30_000,
         )
 

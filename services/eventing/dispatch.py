@@ -1,12 +1,17 @@
 """Lanes → handlers: a pool of workers takes what may run, and settles what came of it.
 
-Workers are long-lived and take records themselves: a task per record costs more than many a handler.
+Workers are long-lived and take records themselves: a task per record costs more than many a handler. As long as
+handlers do not wait, one worker runs them all, and others are woken only when one does: a hundred woken at once would
+do a hundred turns of work before the next poll.
 """
 
 import asyncio
 import time
+import types
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
+from typing import Any
 
 from eventing.attempt import Attempts
 from eventing.batch import Batches, Ends
@@ -15,6 +20,27 @@ from eventing.lanes import Lanes
 from eventing.settle import Settlement
 
 BREATH = 32  # records a worker takes before it lets heartbeats and polls have their turn
+
+
+@types.coroutine
+def noticing(work: Coroutine[Any, Any, int], waits: Callable[[], None]) -> Generator[Any, Any, int]:
+    """Await work in the same task; call `waits` when it waits for the first time, so never when it runs through."""
+    try:
+        awaited = work.send(None)
+    except StopIteration as end:
+        return int(end.value)
+    waits()
+    while True:
+        try:
+            sent = yield awaited
+        except BaseException as error:  # a cancellation too belongs to the work
+            step = partial(work.throw, error)
+        else:
+            step = partial(work.send, sent)
+        try:
+            awaited = step()
+        except StopIteration as end:
+            return int(end.value)
 
 
 class Dispatcher:
@@ -45,11 +71,16 @@ class Dispatcher:
                 group.create_task(self._work())
 
     def wake(self) -> None:
-        """Let idle workers look again: records came, or the gate may have opened."""
-        for _ in range(min(len(self._idle), max(1, self._lanes.records))):
+        """Let an idle worker look again: records came, or the gate may have opened; it calls others when it waits."""
+        while self._idle:
             future = self._idle.popleft()
             if not future.done():
                 future.set_result(None)
+                return
+
+    def _waits(self) -> None:
+        if self._idle and self._lanes.waiting:
+            self.wake()
 
     async def drained(self, seconds: float) -> bool:
         """Wait until no handler runs, at most `seconds`; False when some still do."""
@@ -65,7 +96,7 @@ class Dispatcher:
     async def _work(self) -> None:
         taken = 0
         while True:
-            served = await self._serve_next() if self._settlement.admits() else 0
+            served = await noticing(self._serve_next(), self._waits) if self._settlement.admits() else 0
             if not served:
                 future = asyncio.get_running_loop().create_future()
                 self._idle.append(future)
@@ -76,7 +107,7 @@ class Dispatcher:
                 taken = 0
                 await asyncio.sleep(0)
 
-    def _one(self, attempts: Attempts) -> Callable[[], Awaitable[int]]:
+    def _one(self, attempts: Attempts) -> Callable[[], Coroutine[Any, Any, int]]:
         lanes, settlement = self._lanes, self._settlement
 
         async def serve() -> int:
@@ -106,7 +137,7 @@ class Dispatcher:
 
         return serve
 
-    def _many(self, batches: Batches, size: int) -> Callable[[], Awaitable[int]]:
+    def _many(self, batches: Batches, size: int) -> Callable[[], Coroutine[Any, Any, int]]:
         lanes, settlement = self._lanes, self._settlement
 
         async def serve() -> int:

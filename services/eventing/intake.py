@@ -32,6 +32,7 @@ from eventing.unreadable import Unreadable
 
 POLL = 0.2  # seconds a poll waits for records
 SMALL = 64  # records a poll may always add, or many partitions with small shares would be polled for ever
+GLANCE = 0.02  # the same, while a partition is full: then those that have room are looked at, and not waited for
 ALONE = 0.05  # the same, for a partition that is polled alone
 FAILURES = 3  # polls that fail at one offset before its record counts as unreadable
 UNREADABLE = (UnicodeDecodeError, CorruptRecordException, RecordTooLargeError, ValueError, IndexError)
@@ -119,6 +120,7 @@ class Intake:
 
     async def _poll(self, seconds: float) -> int:
         """Poll every partition that has room, but for suspects."""
+        self._room.clear()
         places = [place for place in self._ready() if place not in self._suspects]
         if not places and self._lanes.partitions and seconds:
             await self._client.poll([], limit=1, seconds=0.0)
@@ -126,10 +128,14 @@ class Intake:
             return 0
         most = self._settings.consumer_max_records
         limit = min(max(1, most - self._lanes.records), max(SMALL, self._lanes.share(most)))
-        found = await self._client.poll(places, limit=limit, seconds=seconds)
+        full = any(partition.full for partition in self._lanes.partitions.values())
+        # A poll cannot be cut short: one that waits for an empty partition would keep a full one waiting that has room.
+        found = await self._client.poll(places, limit=limit, seconds=0.0 if full else seconds)
         self.before_delivery()
         delivered = sum(self._deliver(place, records) for place, records in found.items())
         self._step_over(places)
+        if full and seconds and not delivered:
+            await self._wait_for_room(GLANCE)
         return delivered
 
     def _step_over(self, places: list[Place]) -> None:
@@ -140,8 +146,7 @@ class Intake:
                 self._lanes.passed(place, position)
 
     async def _wait_for_room(self, seconds: float) -> None:
-        """Wait until a partition has room again; a poll could not be cut short for it."""
-        self._room.clear()
+        """Wait until a partition has room again."""
         try:
             async with asyncio.timeout(seconds):
                 await self._room.wait()
