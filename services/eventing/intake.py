@@ -98,6 +98,8 @@ class Intake:
         if self._parking is not None:
             await self._parking.load()
         starts = await self._client.starts(places, self._consumer.start)
+        if self._parking is not None:
+            await self._parking.begin(starts)
         if generation != self._generation:
             return  # what we asked about has been given away meanwhile, and perhaps back: ask again
         for place in places:
