@@ -109,3 +109,14 @@ def test_a_parked_key_whose_first_record_expired_before_its_letter_was_written_w
         Do("expire", 2),
     )
     assert holds(Schedule(mode="park_key", steps=steps, troubles=(Trouble("send", 1, "crash"),)))
+
+
+def test_what_was_queued_before_another_partition_failed_to_be_polled_runs():
+    steps = (Send(None, 1), Pass(1.1), Send(b"c", 0, ("slow",)), Send(b"", 0), Send(None, 0, flaw="spoiled"))
+    assert holds(Schedule(mode="none", partitions=3, steps=steps, troubles=(Trouble("poll", 24, "fail"),)))
+
+
+def test_a_dead_letter_that_is_late_for_its_drain_is_waited_for():
+    steps = (Send(b"b", 2), Send(b"b", 2), Do("turns", 6), Do("evict"), Send(b"b", 2, flaw="spoiled"))
+    wait = Trouble("send", 1, "wait")
+    assert holds(Schedule(mode="park_key", members=3, partitions=3, max_records=12, steps=steps, troubles=(wait,)))
