@@ -22,7 +22,7 @@ def pytest_addoption(parser):
     parser.addoption("--require", default="", help="comma-separated parts that must be there: kafka, cluster")
     parser.addoption("--chaos-minutes", type=float, default=0, help="how long the chaos runs; half a minute without")
     parser.addoption("--chaos-seed", type=int, help="repeat the chaos run of this seed")
-    parser.addoption("--schedules", type=int, default=3_500, help="schedules of the simulation that are run")
+    parser.addoption("--schedules", type=int, default=10_000, help="schedules of the simulation that are run")
     parser.addoption("--schedule-seed", type=int, default=0, help="seed of the first of them")
 
 

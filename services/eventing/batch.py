@@ -105,7 +105,11 @@ class Batches:
         return run
 
     async def _try(self, items: list[Item], ends: Ends) -> None:
-        """Call the handler; when it fails, call it for each half, leaving out what stands behind a failed event."""
+        """Call the handler; when it fails, call it for each half, leaving out what stands behind a failed event.
+
+        Also what another member has meanwhile: a long batch that outlives its drain is halved no further.
+        """
+        items = [item for item in items if not item.entry.lane.partition.closed]
         if not items:
             return
         try:

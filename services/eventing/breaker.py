@@ -93,6 +93,11 @@ class Breaker:
         self._records = 0
         return True
 
+    def passed_over(self, record: Hashable) -> None:
+        """Note that a probe never came to a handler (a duplicate, or parked with its key): the next one may start."""
+        if record == self._probe:
+            self._probe = None
+
     def undecided(self, record: Hashable, now: float) -> None:
         """Note that a probe ended without an answer; the next one waits as long as this one did."""
         if self.reason is not None and record == self._probe:

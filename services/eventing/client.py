@@ -158,7 +158,7 @@ class KafkaClient:
         for tp in asked:
             known: OffsetAndMetadata | None = committed.get(tp)
             if known is None or known.offset < 0:
-                start = Start(first[tp] if policy == "earliest" else last[tp])
+                start = Start(first[tp] if policy == "earliest" else last[tp], fresh=True)
             else:
                 start = Start.after(known.offset, known.metadata, first[tp], last[tp])
             found[tp.topic, tp.partition] = start

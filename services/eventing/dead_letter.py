@@ -115,12 +115,22 @@ def _why(entry: Entry, event: Event | None, outcome: Outcome, group: str) -> dic
         headers.ERROR_TYPE: type(error).__name__,
         headers.ERROR_MESSAGE: _cut(str(error), MAX_MESSAGE),
         headers.ERROR_CAUSE: _cut(repr(error.__cause__), MAX_MESSAGE) if error.__cause__ else "",
-        headers.ERROR_STACK: _cut("".join(traceback.format_exception(error))[-MAX_STACK:], MAX_STACK),
+        headers.ERROR_STACK: _cut(_stack(error)[-MAX_STACK:], MAX_STACK),
         headers.FIRST_FAILED_AT: _first_failed(entry, event) or _iso(now),
         headers.LAST_FAILED_AT: _iso(now),
         headers.HANDLER_VERSION: VERSION,
     }
     return {name: value.encode() for name, value in known.items()}
+
+
+def _stack(error: Exception) -> str:
+    """Return the traceback without the marks below its lines: they cost a parse of each, and a fifth of the room."""
+    told = [traceback.TracebackException.from_exception(error)]
+    for one in told:
+        told += [cause for cause in (one.__cause__, one.__context__) if cause is not None]
+        for frame in one.stack:
+            frame.colno = None
+    return "".join(told[0].format())
 
 
 def _first_failed(entry: Entry, event: Event | None) -> str | None:

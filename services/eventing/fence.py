@@ -36,6 +36,11 @@ class PostgresFence:
             await tx.execute(_SQL["park"], *self._row(spot))
             return "behind"
 
+    async def parked(self, topic: str, partition: int, first: int, before: int) -> list[Spot]:
+        """Return the parked records of a partition with offsets from `first` to below `before`."""
+        rows = await self._database.fetch(_SQL["parked"], self._group, topic, partition, first, before)
+        return [Spot(topic, row["key"], partition, row["offset"]) for row in rows]
+
     async def park(self, spot: Spot) -> None:
         """Park a record, and with it its key."""
         async with self._database.transaction() as tx:

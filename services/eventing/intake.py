@@ -71,8 +71,8 @@ class Intake:
         """Forget partitions that had no position yet."""
         self._unplaced.clear()
 
-    async def step(self) -> int:
-        """Poll once and queue what came; returns how many records.
+    async def step(self) -> None:
+        """Poll once and queue what came.
 
         Raises:
             Misconfigured: see `Client.poll`.
@@ -82,23 +82,24 @@ class Intake:
                 await self._place()
             self._loose.end()
             suspects = [place for place in self._ready() if place in self._suspects]
-            delivered = await self._poll(0.0 if suspects else POLL) + await self._poll_suspects(suspects)
+            await self._poll(0.0 if suspects else POLL)
+            await self._poll_suspects(suspects)
             self.error = None
         except NoOffsetForPartitionError:
-            delivered = 0  # the client looked before we had placed the partition; nothing was lost
+            pass  # the client looked before we had placed the partition; nothing was lost
         except Misconfigured:
             raise
         except Exception as error:  # the client raises what a record contains; see the module's text
             self._failed(error)
-            delivered = 0
         self.polled = monotonic()
-        return delivered
 
     async def _place(self) -> None:
         generation, places = self._generation, sorted(self._unplaced)
         if self._parking is not None:
             await self._parking.load()
         starts = await self._client.starts(places, self._consumer.start)
+        if self._parking is not None:
+            await self._parking.begin(starts)
         if generation != self._generation:
             return  # what we asked about has been given away meanwhile, and perhaps back: ask again
         for place in places:
@@ -118,25 +119,25 @@ class Intake:
     def _ready(self) -> list[Place]:
         return self._lanes.admit(self._settings.consumer_max_records, self._settings.consumer_max_bytes, monotonic())
 
-    async def _poll(self, seconds: float) -> int:
+    async def _poll(self, seconds: float) -> None:
         """Poll every partition that has room, but for suspects."""
         self._room.clear()
         places = [place for place in self._ready() if place not in self._suspects]
         if not places and self._lanes.partitions and seconds:
             await self._client.poll([], limit=1, seconds=0.0)
             await self._wait_for_room(seconds)
-            return 0
+            return
         most = self._settings.consumer_max_records
         limit = min(max(1, most - self._lanes.records), max(SMALL, self._lanes.share(most)))
         full = any(partition.full for partition in self._lanes.partitions.values())
         # A poll cannot be cut short: one that waits for an empty partition would keep a full one waiting that has room.
         found = await self._client.poll(places, limit=limit, seconds=0.0 if full else seconds)
         self.before_delivery()
-        delivered = sum(self._deliver(place, records) for place, records in found.items())
+        for place, records in found.items():
+            self._deliver(place, records)
         self._step_over(places)
-        if full and seconds and not delivered:
+        if full and seconds and not any(found.values()):
             await self._wait_for_room(GLANCE)
-        return delivered
 
     def _step_over(self, places: list[Place]) -> None:
         """Pass what holds no record for us at the end of partitions, or a commit would never name it."""
@@ -157,30 +158,26 @@ class Intake:
         CONSUMED.labels(place[0], self._consumer.group).inc(len(records))
         return self._lanes.deliver(place, map(_spelled, records) if self._loose.used else records)
 
-    async def _poll_suspects(self, suspects: list[Place]) -> int:
+    async def _poll_suspects(self, suspects: list[Place]) -> None:
         """Poll each suspect alone, a record at a time, until it is past the place where it failed."""
-        delivered = 0
         for place in suspects:
             try:
                 found = await self._client.poll([place], limit=1, seconds=ALONE)
             except UNREADABLE as error:
-                delivered += self._suspect(place, error)
+                self._suspect(place, error)
                 continue
-            got = self._deliver(place, found.get(place, ()))
-            delivered += got
-            if got or self._caught_up(place):
+            if self._deliver(place, found.get(place, ())) or self._caught_up(place):
                 self._suspects.pop(place, None)
-        return delivered
 
     def _caught_up(self, place: Place) -> bool:
         position, end = self._client.position(place), self._client.end(place)
         return place not in self._lanes.partitions or (end is not None and position is not None and position >= end)
 
-    def _suspect(self, place: Place, error: Exception) -> int:
+    def _suspect(self, place: Place, error: Exception) -> None:
         """Count a failure at a partition's next record; after some, queue a stand-in and step over it."""
-        partition, delivered = self._lanes.partitions.get(place), 0
+        partition = self._lanes.partitions.get(place)
         if partition is None or place not in self._suspects:
-            return 0  # given away while we polled
+            return  # given away while we polled
         self._suspects[place] += 1
         if self._suspects[place] >= FAILURES:
             reason = f"the client cannot read this record: {type(error).__name__}: {error}"
@@ -191,10 +188,9 @@ class Intake:
                 offset=partition.position,
                 reason=reason,
             )
-            delivered = self._lanes.deliver(place, [Unreadable(*place, partition.position, reason)])
+            self._lanes.deliver(place, [Unreadable(*place, partition.position, reason)])
             self._suspects[place] = 0
         self._client.seek(place, partition.position)
-        return delivered
 
     def _failed(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 from eventing.errors import Overload
 from eventing.event import Event, Record
+from eventing.lane import Place
 from eventing.outcome import Kind, Outcome, parked
-from eventing.port import Fence, Spot
+from eventing.port import Fence, Spot, Start
 
 
 class Parking:
@@ -24,6 +25,15 @@ class Parking:
         """Read which keys are parked; before the first record of new partitions is handled."""
         with _held():
             self._keys |= await self._fence.keys()
+
+    async def begin(self, starts: dict[Place, Start]) -> None:
+        """Let no key wait for records that expired before a commit named them: they may have no dead letter."""
+        with _held():
+            for (topic, partition), start in starts.items():
+                if start.lost or start.fresh:
+                    first = 0 if start.fresh else start.offset - start.lost
+                    for spot in await self._fence.parked(topic, partition, first, start.offset):
+                        await self._fence.lift(spot)
 
     def concerns(self, event: Event, record: Record) -> bool:
         """Tell whether an event may not simply run: its key is parked, or it comes back and may be of a key that is."""
@@ -39,8 +49,8 @@ class Parking:
                 return None
             case "head":
                 return None
-            case "passed":
-                return Outcome(Kind.DUPLICATE)
+            case "passed":  # a letter that is older than the fence was never parked, or has expired: it runs, late
+                return None if event.redrives else Outcome(Kind.DUPLICATE)
             case "behind":
                 return parked()
 

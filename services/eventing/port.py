@@ -21,12 +21,14 @@ class Start:
 
     `note` is the metadata of the commit, `lost` the number of offsets that expired before they were read, `cut` how
     many of those that were read are no longer there, because the log was cut (an unclean election, a topic made anew).
+    `fresh` says that the group has never committed one of the partition.
     """
 
     offset: int
     note: str = ""
     lost: int = 0
     cut: int = 0
+    fresh: bool = False
 
     @classmethod
     def after(cls, committed: int, note: str, first: int, last: int) -> "Start":
@@ -136,6 +138,10 @@ class Fence(Protocol):
         free: the key is not parked. head: this is the first record that is. behind: others come first, and from now
         on this one is parked too. passed: it was finished before its key was parked.
         """
+        ...
+
+    async def parked(self, topic: str, partition: int, first: int, before: int) -> list[Spot]:
+        """Return the parked records of a partition with offsets from `first` to below `before`."""
         ...
 
     async def park(self, spot: Spot) -> None:

@@ -179,7 +179,8 @@ class Runtime:
     async def _poll(self, stop: asyncio.Event, client: Client, intake: Intake) -> None:
         while not stop.is_set() and not client.broken:
             self._check_tasks()
-            if await intake.step() or self.settlement.shut:  # what is shut opens at a time, without an event
+            await intake.step()
+            if self.lanes.waiting or self.settlement.shut:  # what is shut opens at a time, without an event
                 self.dispatcher.wake()
             if self._committer.due:
                 await self._committer.commit(client, noted=False)

@@ -125,6 +125,8 @@ class Settlement:
         if outcome.final:
             finished = self._finish(entry, event, outcome)
         elif outcome.leaves and delay is None:
+            if outcome.disposition == PARKED:
+                self.breaker.passed_over(entry)
             self._undecided(entry)
             finished = self._finish(entry, event, outcome)
         else:
@@ -155,6 +157,7 @@ class Settlement:
                 self.gate.passed()
             self.breaker.passed(entry)
         elif outcome.final:
+            self.breaker.passed_over(entry)
             self._undecided(entry)
         self._lanes.finish(entry)
         return True

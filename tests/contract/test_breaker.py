@@ -11,8 +11,8 @@ from eventing.errors import Unavailable
 class Flood:
     """A consumer all of whose events fail until it is repaired."""
 
-    def __init__(self, desk):
-        self.consumer, self.broken = desk.consumer(), [True]
+    def __init__(self, desk, **options):
+        self.consumer, self.broken = desk.consumer(**options), [True]
         self.seen, self.calls = [], []
 
         @self.consumer.on(Ticked)
@@ -91,3 +91,15 @@ async def test_a_tenth_of_bad_events_is_no_flood(desk):
         await desk.until(lambda: len(flood.seen) == 180)
         await desk.buried(20)
         assert runtime.settlement.breaker.reason is None
+
+
+@on_desk
+async def test_events_that_follow_their_parked_key_need_no_probe_of_their_own(desk):
+    flood = Flood(desk, exhausted="park_key")
+    await desk.publish(*((f"k{n}", n) for n in range(5)), *(("k0", n) for n in range(5, 35)), partition=0)
+    async with desk.running(flood.consumer, consumer_breaker_row=5) as runtime:
+        first = hasten(runtime, desk)
+        letters = await desk.buried(4 + 30, 6 * first + 10)
+        assert runtime.settlement.breaker.reason
+    followed = [letter.n for letter in letters if letter.disposition == "sequence-parked"]
+    assert followed == list(range(5, 35))

@@ -78,6 +78,12 @@ async def test_a_record_that_is_parked_or_struck_off_twice_counts_once(fence):
     assert await fence.lift(spot(6))
 
 
+async def test_the_parked_records_of_a_range_are_told(fence):
+    for known in (spot(4), spot(5), spot(7, key=b"other"), spot(8), spot(6, partition=1), spot(6, topic="tocks")):
+        await fence.park(known)
+    assert sorted(await fence.parked("ticks", 0, 5, 8), key=lambda s: s.offset) == [spot(5), spot(7, key=b"other")]
+
+
 async def test_keys_topics_and_partitions_are_apart(fence):
     await fence.park(spot(5))
     assert await fence.enter(spot(9, key=b"other")) == "free"

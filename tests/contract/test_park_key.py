@@ -12,7 +12,7 @@ class Shop:
     """A consumer that parks keys, whose events of key `bad` fail while they are in `broken`."""
 
     def __init__(self, desk, broken=(), **options):
-        self.consumer = desk.consumer(exhausted="park_key", **options)
+        self.consumer = desk.consumer(**{"exhausted": "park_key"} | options)
         self.broken, self.seen, self.failed = {*broken}, [], []
 
         @self.consumer.on(Ticked)
@@ -135,6 +135,38 @@ async def test_a_record_that_cannot_be_read_parks_its_key_and_comes_back_to_it(d
         letters = await desk.buried(4)
         assert {key for key, *_ in await parked(desk, runtime)} == {desk.topic}
     assert [letter.disposition for letter in letters] == ["undecodable", "sequence-parked"] * 2
+
+
+@on_desk
+async def test_a_key_waits_for_no_record_that_expired_before_its_dead_letter_was_written(desk):
+    shop = Shop(desk, {0})
+    desk.withheld.add(desk.dlq)
+    await desk.publish(("bad", 0), partition=0)
+    async with desk.running(shop.consumer) as runtime:
+        await desk.until(lambda: shop.failed and runtime.settlement.unwritten_since)
+        assert await parked(desk, runtime) == {(desk.topic, b"bad")}
+    await desk.create(desk.dlq)
+    await desk.publish(("bad", 1), partition=0)
+    await desk.expire(0, 1)
+    async with desk.running(shop.consumer) as runtime:
+        await desk.until(lambda: shop.of("bad") == [1])
+        assert not await parked(desk, runtime)
+
+
+@on_desk
+async def test_a_letter_from_before_keys_were_parked_is_handled_when_it_comes_back(desk):
+    before = Shop(desk, {0}, exhausted="skip")
+    await desk.publish(("bad", 0), partition=0)
+    async with desk.running(before.consumer):
+        await desk.buried(1)
+        await desk.done(1)
+    shop = Shop(desk, {1})
+    await desk.publish(("bad", 1), ("bad", 2), partition=0)
+    async with desk.running(shop.consumer):
+        await desk.buried(3)
+        shop.broken.clear()
+        await desk.redrive()
+        await desk.until(lambda: shop.of("bad") == [0, 1, 2])
 
 
 async def parked(desk, runtime):

@@ -17,7 +17,9 @@ from eventing.testing.fence import MemoryFence
 from eventing.testing.member import NOTICE
 
 TOPIC = "sim"
-PATIENCE = 900.0  # seconds of virtual time in which everything has to settle
+PATIENCE = 600.0  # seconds of virtual time in which everything has to settle
+PROBE = 60.0  # more for each record: an open breaker lets one through
+OUTLIVES = 6.0  # seconds that a handler may run on after its partition is gone: a stall, and a wait behind it
 TIERS = (1, 3)
 MEMBERS = 3  # at most
 REDRIVES = 3  # at the end
@@ -316,16 +318,23 @@ class World:
             await self._settled()
             if not self._shut():
                 break
+        await self._outlived()
         self._check_rest()
         self.journal.check_end()
 
     async def _settled(self) -> None:
         try:
-            await self.harness.settled(PATIENCE)
+            await self.harness.settled(PATIENCE + PROBE * len(self.plans))
         except EventingError as error:
             self._ok()
             raise Broken(str(error)) from error
         self._ok()
+
+    async def _outlived(self) -> None:
+        """Wait for what was late for its drain."""
+        until = self.loop.time() + OUTLIVES
+        while any(member.runtime.lanes.running for member in self.live) and self.loop.time() < until:
+            await asyncio.sleep(0.1)
 
     def _shut(self) -> list[str]:
         """Return why members hold back that have got healthy records: those of no partition of ours may."""

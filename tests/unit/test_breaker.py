@@ -66,3 +66,13 @@ def test_a_probe_without_an_answer_is_followed_by_another():
     breaker.started("probe")
     breaker.undecided("probe", 10)
     assert (breaker.admits(19.9), breaker.admits(20)) == (False, True)
+
+
+def test_a_probe_that_never_came_to_a_handler_is_followed_by_another_at_once():
+    breaker = opened()
+    breaker.started("probe")
+    breaker.passed_over("another")
+    assert not breaker.admits(10)
+    breaker.passed_over("probe")
+    assert breaker.admits(10)
+    assert breaker.reason

@@ -15,6 +15,11 @@ ON CONFLICT (grp, topic, key) DO UPDATE SET since = parked_key.since
 -- Put a record behind its key; once, however often it is delivered.
 INSERT INTO eventing.parked (grp, topic, key, partition, "offset") VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
 
+-- parked --
+-- The parked records of a range of a partition.
+SELECT key, "offset" FROM eventing.parked
+WHERE grp = $1 AND topic = $2 AND partition = $3 AND "offset" >= $4 AND "offset" < $5 ORDER BY "offset"
+
 -- head --
 -- The first record behind a key in one partition, and whether the given one is behind it too.
 SELECT min("offset"), bool_or("offset" = $5) FROM eventing.parked

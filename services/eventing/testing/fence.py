@@ -29,6 +29,11 @@ class MemoryFence:
         behind.add((spot.partition, spot.offset))
         return "behind"
 
+    async def parked(self, topic: str, partition: int, first: int, before: int) -> list[Spot]:
+        """Return the parked records of a partition with offsets from `first` to below `before`."""
+        spots = [Spot(t, key, p, offset) for (t, key), behind in self._parked.items() for p, offset in behind]
+        return [s for s in spots if (s.topic, s.partition) == (topic, partition) and first <= s.offset < before]
+
     async def park(self, spot: Spot) -> None:
         """Park a record, and with it its key."""
         self._parked.setdefault((spot.topic, spot.key), set()).add((spot.partition, spot.offset))

@@ -136,7 +136,7 @@ class MemoryClient:
             log = self._broker.log(place)
             offset, note = self._group.committed.get(place, (None, ""))
             if offset is None:
-                found[place] = Start(log.start if policy == "earliest" else log.end)
+                found[place] = Start(log.start if policy == "earliest" else log.end, fresh=True)
             else:
                 found[place] = Start.after(offset, note, log.start, log.end)
         await self._broker.at("started", self._who)
