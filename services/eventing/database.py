@@ -87,6 +87,7 @@ class Database:
         self.pooler = pooler
         self._size = pool
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._lent: set[int] = set()  # server processes whose session may not be as it was
         self._background: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -114,6 +115,7 @@ class Database:
                 max_size=self._size,
                 timeout=self.timeout,
                 command_timeout=self.timeout,
+                reset=self._reset,
                 statement_cache_size=0 if self.pooler else 100,
                 server_settings={} if self.pooler else {"idle_in_transaction_session_timeout": f"{IDLE_LIMIT}s"},
             )
@@ -134,11 +136,23 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> "AsyncIterator[Connection]":
-        """Borrow a connection outside of a transaction.
+        """Borrow a connection outside of a transaction; its session is reset afterwards.
 
         Raises:
             Unavailable: no connection within the timeout, or it was lost on the way.
         """
+        async with self._connection() as connection:
+            self._lent.add(connection.get_server_pid())
+            yield connection
+
+    async def _reset(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Undo what a borrower did to the session; a transaction, with its `SET LOCAL`, need not pay for the round trip."""
+        if (process := connection.get_server_pid()) in self._lent:
+            self._lent.discard(process)
+            await connection.execute(connection.get_reset_query())
+
+    @asynccontextmanager
+    async def _connection(self) -> "AsyncIterator[Connection]":
         assert self._pool is not None, "open the database first: `async with database:`"  # noqa: S101
         try:
             connection = await self._pool.acquire(timeout=self.timeout)
@@ -162,8 +176,12 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Run a transaction: committed when the block ends, rolled back when it raises."""
-        async with self.connection() as connection:
+        """Run a transaction: committed when the block ends, rolled back when it raises.
+
+        What outlives a transaction (`SET`, `LISTEN`, advisory locks of the session) has no place in one: the next one
+        on this connection would find it, as behind a transaction pooler. Use `SET LOCAL`, or `connection`.
+        """
+        async with self._connection() as connection:
             tx = Transaction(connection, self)
             async with connection.transaction():
                 yield tx
@@ -171,17 +189,17 @@ class Database:
 
     async def fetch(self, query: str, *args: object) -> "list[asyncpg.Record]":
         """Return every row of a single statement."""
-        async with self.connection() as connection:
+        async with self._connection() as connection:
             return await connection.fetch(query, *args)
 
     async def execute(self, query: str, *args: object) -> str:
         """Run a single statement; returns PostgreSQL's command tag."""
-        async with self.connection() as connection:
+        async with self._connection() as connection:
             return await connection.execute(query, *args)
 
     async def fetchrow(self, query: str, *args: object) -> "asyncpg.Record | None":
         """Return the first row of a single statement, or None."""
-        async with self.connection() as connection:
+        async with self._connection() as connection:
             return await connection.fetchrow(query, *args)
 
     async def check(self) -> None:
