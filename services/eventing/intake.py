@@ -19,7 +19,7 @@ from aiokafka.errors import (
 
 from eventing.clock import monotonic
 from eventing.consumer import Consumer
-from eventing.errors import Misconfigured
+from eventing.errors import Misconfigured, Overload
 from eventing.event import Record
 from eventing.lane import Place
 from eventing.lanes import Lanes
@@ -77,13 +77,12 @@ class Intake:
             Misconfigured: see `Client.poll`.
         """
         try:
-            if self._unplaced:
-                await self._place()
+            waits = await self._placed() if self._unplaced else None
             self._loose.end()
             suspects = [place for place in self._ready() if place in self._suspects]
             await self._poll(0.0 if suspects else POLL)
             await self._poll_suspects(suspects)
-            self.error = None
+            self.error = waits
         except NoOffsetForPartitionError:
             pass  # the client looked before we had placed the partition; nothing was lost
         except Misconfigured:
@@ -91,6 +90,17 @@ class Intake:
         except Exception as error:  # the client raises what a record contains; see the module's text
             self._failed(error)
         self.polled = monotonic()
+
+    async def _placed(self) -> str | None:
+        """Give new partitions a position; returns why that waits. We poll meanwhile, or the group gives us up."""
+        try:
+            await self._place()
+        except (Overload, KafkaError, OSError, TimeoutError) as error:
+            reason = f"partitions wait: {error or type(error).__name__}"
+            if self.error is None:
+                log.warning("partitions_wait", group=self._consumer.group, reason=reason)
+            return reason
+        return None
 
     async def _place(self) -> None:
         generation, places = self._generation, sorted(self._unplaced)

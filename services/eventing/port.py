@@ -128,8 +128,8 @@ class Spot:
 class Fence(Protocol):
     """Which keys of a group are parked, and behind which records. A key is parked while a record of it is."""
 
-    async def keys(self) -> set[tuple[str, bytes]]:
-        """Return every parked key, with its topic."""
+    async def keys(self, *, within: float | None = None) -> set[tuple[str, bytes]]:
+        """Return every parked key, with its topic; at least those that were parked in the last seconds."""
         ...
 
     async def enter(self, spot: Spot) -> Literal["free", "head", "behind", "passed"]:
