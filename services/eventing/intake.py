@@ -6,7 +6,7 @@ by polling its partition alone, one record at a time, and is dead-lettered as a 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from aiokafka.errors import (
@@ -56,6 +56,7 @@ class Intake:
         self._generation = 0  # of assignments
         self._loose = Loose()
         self.before_delivery: Callable[[], None] = lambda: None
+        self.commit_first: Callable[[], Awaitable[None]] = _nothing
         self._suspects: dict[Place, int] = {}  # partitions polled alone, and how often their next record failed
         self.polled = monotonic()
         self.error: str | None = None
@@ -106,7 +107,8 @@ class Intake:
         generation, places = self._generation, sorted(self._unplaced)
         if self._parking is not None:
             await self._parking.load()
-        starts = await self._client.starts(places, self._consumer.start)
+        latest = self._consumer.topics if self._consumer.start == "latest" else ()  # never what comes back to us
+        starts = await self._client.starts(places, latest)
         if self._parking is not None:
             await self._parking.begin(starts)
         if generation != self._generation:
@@ -115,10 +117,14 @@ class Intake:
             if place in self._unplaced:
                 self._begin(place, starts[place])
                 self._unplaced.discard(place)
+        if any(partition.committed < 0 for partition in self._lanes.partitions.values()):
+            await self.commit_first()
 
     def _begin(self, place: Place, start: Start) -> None:
         self._client.seek(place, start.offset)
-        self._lanes.open(place, start.offset, start.note)
+        partition = self._lanes.open(place, start.offset, start.note)
+        if start.fresh and partition.first:
+            partition.committed = -1  # so that where it began is committed, before anything of it is
         if start.lost:
             LOST_RANGE.labels(place[0], self._consumer.group).inc(start.lost)
             log.error("records_expired_unread", topic=place[0], partition=place[1], records=start.lost)
@@ -218,6 +224,10 @@ class Intake:
             log.error("offset_out_of_range", topic=tp.topic, partition=tp.partition, offset=error.args[0][tp])
             self._lanes.close(place)
             self._unplaced.add(place)
+
+
+async def _nothing() -> None:
+    return
 
 
 def _spelled(record: Record) -> Record:

@@ -4,7 +4,7 @@ The shipped runtime speaks to Kafka and PostgreSQL through these, and to the bro
 same ones.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -72,8 +72,12 @@ class Client(Protocol):
         """
         ...
 
-    async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, Start]:
-        """Return where to begin each partition."""
+    async def starts(self, places: Sequence[Place], latest: Collection[str] = ()) -> dict[Place, Start]:
+        """Return where to begin each partition; of topics in `latest`, a group begins with what comes.
+
+        Raises:
+            Misconfigured: see `FirstStart.of`.
+        """
         ...
 
     def seek(self, place: Place, offset: int) -> None:

@@ -7,6 +7,7 @@ member, running handlers are waited for and committed first; what is late after 
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import structlog
@@ -155,6 +156,7 @@ class Runtime:
         limit = self._settings.consumer_session_timeout
         self.watch = Watch(self._consumer.group, self.lanes, self.settlement, client, session=limit)
         self.intake.before_delivery = self.watch.mind_the_session  # a process that was frozen learns it here first
+        self.intake.commit_first = partial(self._committer.commit, client)
         beside = [asyncio.create_task(work) for work in self._beside(client, self.watch)]
         self._tasks += beside
         try:
