@@ -4,7 +4,6 @@ from concurrent.futures import Executor
 from typing import Any
 
 from eventing import inbox, tracing
-from eventing.clock import wall
 from eventing.consumer import STALE, Consumer
 from eventing.contract import Contract
 from eventing.database import CONTENTION, Database, Transaction
@@ -15,6 +14,7 @@ from eventing.lane import Entry
 from eventing.metrics import SCHEMA_FAILURES
 from eventing.outcome import Kind, Ladder, Outcome
 from eventing.parking import Parking
+from eventing.retry_topic import early
 from eventing.unreadable import Unreadable
 
 _PROCESSED, _STALE, _SKIPPED = Outcome(Kind.PROCESSED), Outcome(Kind.STALE), Outcome(Kind.SKIPPED)
@@ -74,8 +74,8 @@ class Attempts:
         event: Event | None = None
         try:
             event = read(entry)
-            if event.not_before is not None and (early := event.not_before - wall()) > 0:
-                return event, Outcome(Kind.EARLY, delay=early)
+            if event.not_before is not None and (waits := early(event, entry.record, self._ladder.longest)):
+                return event, waits
             if self._parking is not None and self._parking.concerns(event, entry.record):
                 return event, await self._in_turn(self._parking, event, entry)
             return event, await self._handle(event, entry)

@@ -8,7 +8,6 @@ from typing import Any
 
 from eventing import inbox, tracing
 from eventing.attempt import DUPLICATE, Router, done, payload, read
-from eventing.clock import wall
 from eventing.consumer import Consumer
 from eventing.contract import Contract
 from eventing.database import CONTENTION, Database, Transaction
@@ -18,6 +17,7 @@ from eventing.handler import Bound
 from eventing.lane import Entry, Lane
 from eventing.outcome import Kind, Ladder, Outcome
 from eventing.parking import Parking
+from eventing.retry_topic import early
 
 MEETINGS = 5  # times a batch is tried again whole because its transaction met another
 PAUSE = 0.05  # seconds between them, at most
@@ -72,8 +72,8 @@ class Batches:
             try:
                 event = read(entry)
                 bound = self._router.route(event)
-                if event.not_before is not None and (early := event.not_before - wall()) > 0:
-                    ends[entry] = (event, Outcome(Kind.EARLY, delay=early))
+                if waits := early(event, entry.record, self._ladder.longest):
+                    ends[entry] = (event, waits)
                 elif bound is None:
                     ends[entry] = (event, Outcome(Kind.SKIPPED))
                 else:

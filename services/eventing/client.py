@@ -5,8 +5,8 @@ what was fetched), no commit without offsets, no cancelled poll, every wait boun
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.cluster import ClusterMetadata
@@ -19,9 +19,10 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
-from eventing.clock import monotonic
+from eventing.clock import monotonic, wall
 from eventing.errors import Misconfigured, Unavailable
 from eventing.event import Record
+from eventing.first_start import FirstStart
 from eventing.identity import Identity
 from eventing.lane import Place
 from eventing.port import Listener, Start
@@ -143,8 +144,8 @@ class KafkaClient:
             raise
         return {(tp.topic, tp.partition): records for tp, records in found.items()}
 
-    async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, Start]:
-        """Return where to begin each partition: its committed offset, else its first or last one by policy.
+    async def starts(self, places: Sequence[Place], latest: Collection[str] = ()) -> dict[Place, Start]:
+        """Return where to begin each partition: its committed offset, else by policy; see the port.
 
         A committed offset that has expired is raised to the first that still exists, and the difference is lost; one
         beyond the end, which no poll would ever get past, is set back to it.
@@ -152,17 +153,35 @@ class KafkaClient:
         asked = [TopicPartition(*place) for place in places]
         found: dict[Place, Start] = {}
         async with asyncio.timeout(self._timeout):
-            committed = await self._consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001  # the public call drops the metadata
+            known = await self._committed(asked)
             first = await self._consumer.beginning_offsets(asked)
             last = await self._consumer.end_offsets(asked)
+            new = [tp for tp in asked if tp not in known]
+            begun = {topic: await self._first_start(topic) for topic in {tp.topic for tp in new} & {*latest}}
+            times = {tp: begun[tp.topic].at for tp in new if tp.topic in begun}
+            times = {tp: at for tp, at in times.items() if begun[tp.topic].looks_up(tp.partition)}
+            written = await self._consumer.offsets_for_times(times) if times else {}
         for tp in asked:
-            known: OffsetAndMetadata | None = committed.get(tp)
-            if known is None or known.offset < 0:
-                start = Start(first[tp] if policy == "earliest" else last[tp], fresh=True)
+            if tp in known:
+                start = Start.after(known[tp].offset, known[tp].metadata, first[tp], last[tp])
+            elif tp.topic in begun:
+                since = written[tp].offset if written.get(tp) else None
+                start = begun[tp.topic].begin(tp.partition, first[tp], last[tp], since)
             else:
-                start = Start.after(known.offset, known.metadata, first[tp], last[tp])
+                start = Start(first[tp], fresh=True)
             found[tp.topic, tp.partition] = start
         return found
+
+    async def _committed(self, asked: list[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
+        committed = await self._consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001  # the public call drops the metadata
+        return {tp: known for tp, known in committed.items() if known.offset >= 0}
+
+    async def _first_start(self, topic: str) -> FirstStart:
+        """Return when the group first read a topic, by its commits of all partitions."""
+        numbers = self._consumer.partitions_for_topic(topic) or set()
+        known = await self._committed([TopicPartition(topic, number) for number in numbers])
+        notes = [committed.metadata for committed in known.values()]
+        return FirstStart.of(self._group, topic, notes, len(numbers), wall())
 
     def seek(self, place: Place, offset: int) -> None:
         """Continue a partition at `offset`; ignored when it is no longer ours."""

@@ -37,7 +37,8 @@ class Consumer:
             needs a database.
         tiers: delays in seconds of retry topics, for `ordering="none"`: an event that fails is tried again from
             `<topic>.<group>.retry.<delay>` of each in turn, and holds up nobody meanwhile.
-        start: where a group without offsets begins: with what is there, or with what comes.
+        start: where a group without offsets begins: with what is there, or with what comes. `latest` applies once, when
+            the group first reads a topic; partitions added later are read from their first record.
         unknown: what to do with an event no contract describes: keep it in the dead letters, or skip it.
 
     Raises:

@@ -19,9 +19,10 @@ class PostgresFence:
         self._database = database
         self._group = group
 
-    async def keys(self) -> set[tuple[str, bytes]]:
-        """Return every parked key, with its topic."""
-        return {(row["topic"], row["key"]) for row in await self._database.fetch(_SQL["keys"], self._group)}
+    async def keys(self, *, within: float | None = None) -> set[tuple[str, bytes]]:
+        """Return every parked key, with its topic, or those that were parked in the last seconds."""
+        rows = await self._database.fetch(_SQL["keys"], self._group, within)
+        return {(row["topic"], row["key"]) for row in rows}
 
     async def enter(self, spot: Spot) -> Literal["free", "head", "behind", "passed"]:
         """Ask for the turn of a record of a key that may be parked; see `port.Fence`."""

@@ -6,7 +6,7 @@ by polling its partition alone, one record at a time, and is dead-lettered as a 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from aiokafka.errors import (
@@ -19,7 +19,7 @@ from aiokafka.errors import (
 
 from eventing.clock import monotonic
 from eventing.consumer import Consumer
-from eventing.errors import Misconfigured
+from eventing.errors import Misconfigured, Overload
 from eventing.event import Record
 from eventing.lane import Place
 from eventing.lanes import Lanes
@@ -57,6 +57,7 @@ class Intake:
         self._generation = 0  # of assignments
         self._loose = Loose()
         self.before_delivery: Callable[[], None] = lambda: None
+        self.commit_first: Callable[[], Awaitable[None]] = _nothing
         self._suspects: dict[Place, int] = {}  # partitions polled alone, and how often their next record failed
         self.polled = monotonic()
         self.error: str | None = None
@@ -78,13 +79,12 @@ class Intake:
             Misconfigured: see `Client.poll`.
         """
         try:
-            if self._unplaced:
-                await self._place()
+            waits = await self._placed() if self._unplaced else None
             self._loose.end()
             suspects = [place for place in self._ready() if place in self._suspects]
             await self._poll(0.0 if suspects else POLL)
             await self._poll_suspects(suspects)
-            self.error = None
+            self.error = waits
         except NoOffsetForPartitionError:
             pass  # the client looked before we had placed the partition; nothing was lost
         except Misconfigured:
@@ -93,11 +93,23 @@ class Intake:
             self._failed(error)
         self.polled = monotonic()
 
+    async def _placed(self) -> str | None:
+        """Give new partitions a position; returns why that waits. We poll meanwhile, or the group gives us up."""
+        try:
+            await self._place()
+        except (Overload, KafkaError, OSError, TimeoutError) as error:
+            reason = f"partitions wait: {error or type(error).__name__}"
+            if self.error is None:
+                log.warning("partitions_wait", group=self._consumer.group, reason=reason)
+            return reason
+        return None
+
     async def _place(self) -> None:
         generation, places = self._generation, sorted(self._unplaced)
         if self._parking is not None:
             await self._parking.load()
-        starts = await self._client.starts(places, self._consumer.start)
+        latest = self._consumer.topics if self._consumer.start == "latest" else ()  # never what comes back to us
+        starts = await self._client.starts(places, latest)
         if self._parking is not None:
             await self._parking.begin(starts)
         if generation != self._generation:
@@ -106,10 +118,14 @@ class Intake:
             if place in self._unplaced:
                 self._begin(place, starts[place])
                 self._unplaced.discard(place)
+        if any(partition.committed < 0 for partition in self._lanes.partitions.values()):
+            await self.commit_first()
 
     def _begin(self, place: Place, start: Start) -> None:
         self._client.seek(place, start.offset)
-        self._lanes.open(place, start.offset, start.note)
+        partition = self._lanes.open(place, start.offset, start.note)
+        if start.fresh and partition.first:
+            partition.committed = -1  # so that where it began is committed, before anything of it is
         if start.lost:
             LOST_RANGE.labels(place[0], self._consumer.group).inc(start.lost)
             log.error("records_expired_unread", topic=place[0], partition=place[1], records=start.lost)
@@ -213,6 +229,10 @@ class Intake:
             log.error("offset_out_of_range", topic=tp.topic, partition=tp.partition, offset=error.args[0][tp])
             self._lanes.close(place)
             self._unplaced.add(place)
+
+
+async def _nothing() -> None:
+    return
 
 
 def _spelled(record: Record) -> Record:

@@ -61,6 +61,7 @@ class Partition:
         self.runnable: deque[Lane] = deque()
         self.resting: set[Entry] = set()  # before their next attempt
         self.failed, self.done = commit_note.read(note, position)  # attempts by offset; finished before, by another
+        self.first = commit_note.first_start(note)
         self.noted = note
 
     @property
@@ -71,8 +72,8 @@ class Partition:
     def note(self) -> str:
         """Return what a commit says beside the watermark; looks at every record held."""
         if not self.pending and not self.failed:
-            return ""
-        return commit_note.write(self.failed, [*self._finished_before(), *self._finished()])
+            return commit_note.write({}, first=self.first)
+        return commit_note.write(self.failed, [*self._finished_before(), *self._finished()], self.first)
 
     def _finished_before(self) -> list[tuple[int, int]]:
         return [(first, last) for first, last in self.done or () if last >= self.watermark]

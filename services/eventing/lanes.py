@@ -207,5 +207,5 @@ class Lanes:
                 if moved or note != partition.noted:
                     found[place] = (partition.watermark, note)
             elif moved:
-                found[place] = (partition.watermark, commit_note.write(partition.failed) if partition.failed else "")
+                found[place] = (partition.watermark, commit_note.write(partition.failed, first=partition.first))
         return found

@@ -110,6 +110,11 @@ class Ladder:
         """Attempts before an event counts as exhausted."""
         return len(self.tiers) + 1 if self.tiers else self.retries.attempts
 
+    @property
+    def longest(self) -> int:
+        """Seconds an event waits in a retry topic, at most."""
+        return self.tiers[-1] if self.tiers else 0
+
     def judge(self, error: Exception, attempt: int) -> Outcome:
         """Decide what follows from a failed attempt (from 1)."""
         if isinstance(error, Overload):

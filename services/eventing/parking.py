@@ -1,17 +1,24 @@
 """`park_key`: once an event of a key is given up, later events of the key follow it, until a redrive replays them.
 
 The semantics are those of Axon's sequenced dead-letter queue. Which keys are parked is known without asking, as long
-as none is: only the owner of a key's partition parks it, and reads what its predecessors parked when it begins.
+as none is: the owner of a key's partition parks it, and reads what its predecessors parked when it begins. Others park
+a key too, when a letter that came back fails again: that is read every second, and what comes earlier may still run.
 """
 
+import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from eventing.clock import monotonic
 from eventing.errors import Overload
 from eventing.event import Event, Record
 from eventing.lane import Place
 from eventing.outcome import Kind, Outcome, parked
 from eventing.port import Fence, Spot, Start
+
+EVERY = 1.0  # seconds between looks for keys that others have parked
+PATIENCE = 5.0  # seconds that a look may take
+OVERLAP = 60.0  # seconds looked back beyond the last look: a key is parked before the others can see it
 
 
 class Parking:
@@ -20,11 +27,31 @@ class Parking:
     def __init__(self, fence: Fence) -> None:
         self._fence = fence
         self._keys: set[tuple[str, bytes]] = set()
+        self._looked: float | None = None  # monotonic seconds of the last look
 
     async def load(self) -> None:
-        """Read which keys are parked; before the first record of new partitions is handled."""
+        """Read which keys are parked; before the first record of new partitions is handled.
+
+        Raises:
+            Overload: nobody can tell.
+        """
+        now = monotonic()
         with _held():
-            self._keys |= await self._fence.keys()
+            async with asyncio.timeout(PATIENCE):
+                self._keys |= await self._fence.keys()
+        self._looked = now
+
+    async def watch(self) -> None:
+        """Read which keys others park, until cancelled; while that cannot be read, nobody can park one either."""
+        while True:
+            await asyncio.sleep(EVERY)
+            if self._looked is None:
+                continue
+            now = monotonic()
+            with suppress(Exception):  # told by whatever needs the database next
+                async with asyncio.timeout(PATIENCE):
+                    self._keys |= await self._fence.keys(within=now - self._looked + OVERLAP)
+                self._looked = now
 
     async def begin(self, starts: dict[Place, Start]) -> None:
         """Let no key wait for records that expired before a commit named them: they may have no dead letter."""

@@ -4,7 +4,7 @@ The shipped runtime speaks to Kafka and PostgreSQL through these, and to the bro
 same ones.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -72,8 +72,12 @@ class Client(Protocol):
         """
         ...
 
-    async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, Start]:
-        """Return where to begin each partition."""
+    async def starts(self, places: Sequence[Place], latest: Collection[str] = ()) -> dict[Place, Start]:
+        """Return where to begin each partition; of topics in `latest`, a group begins with what comes.
+
+        Raises:
+            Misconfigured: see `FirstStart.of`.
+        """
         ...
 
     def seek(self, place: Place, offset: int) -> None:
@@ -128,8 +132,8 @@ class Spot:
 class Fence(Protocol):
     """Which keys of a group are parked, and behind which records. A key is parked while a record of it is."""
 
-    async def keys(self) -> set[tuple[str, bytes]]:
-        """Return every parked key, with its topic."""
+    async def keys(self, *, within: float | None = None) -> set[tuple[str, bytes]]:
+        """Return every parked key, with its topic; at least those that were parked in the last seconds."""
         ...
 
     async def enter(self, spot: Spot) -> Literal["free", "head", "behind", "passed"]:

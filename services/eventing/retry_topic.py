@@ -6,13 +6,19 @@ that meets one before its time need not look behind it.
 
 from datetime import UTC, datetime
 
+import structlog
+
 from eventing import headers, tracing
 from eventing.clock import wall
 from eventing.dead_letter import known_origin
-from eventing.event import Event
+from eventing.event import Event, Record
 from eventing.lane import Entry
-from eventing.outcome import Outcome
+from eventing.outcome import Kind, Outcome
 from eventing.port import Sender
+
+SLACK = 60.0  # seconds by which clocks may differ
+
+log = structlog.get_logger()
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
@@ -23,6 +29,21 @@ def topic_of(topic: str, group: str, seconds: int) -> str:
         if seconds % size == 0:
             return f"{topic}.{group}.retry.{seconds // size}{unit}"
     return f"{topic}.{group}.retry.{seconds}s"
+
+
+def early(event: Event, record: Record, longest: float) -> Outcome | None:
+    """Return the outcome of an event that was read before its time, None for one that may run.
+
+    None waits longer than the `longest` delay (seconds) after it was written, whatever its header says: it holds up
+    its whole partition meanwhile.
+    """
+    if event.not_before is None:
+        return None
+    latest = record.timestamp / 1000 + longest + SLACK
+    if event.not_before > latest:
+        log.warning("retry_asks_too_much", topic=record.topic, partition=record.partition, offset=record.offset)
+    delay = min(event.not_before, latest) - wall()
+    return Outcome(Kind.EARLY, delay=delay) if delay > 0 else None
 
 
 class RetryTopics:

@@ -5,8 +5,9 @@ member, running handlers are waited for and committed first; what is late after 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import structlog
@@ -155,7 +156,8 @@ class Runtime:
         limit = self._settings.consumer_session_timeout
         self.watch = Watch(self._consumer.group, self.lanes, self.settlement, client, session=limit)
         self.intake.before_delivery = self.watch.mind_the_session  # a process that was frozen learns it here first
-        beside = [asyncio.create_task(self._commit_regularly(client)), asyncio.create_task(self.watch.run())]
+        self.intake.commit_first = partial(self._committer.commit, client)
+        beside = [asyncio.create_task(work) for work in self._beside(client, self.watch)]
         self._tasks += beside
         try:
             await self._poll(stop, client, self.intake)
@@ -168,6 +170,10 @@ class Runtime:
             await self._revoked(list(self.lanes.partitions))
             await self._leave(client)
         return True
+
+    def _beside(self, client: Client, watch: Watch) -> list[Coroutine[Any, Any, None]]:
+        """Return what a member does beside polling."""
+        return [self._commit_regularly(client), watch.run(), *([self._parking.watch()] if self._parking else [])]
 
     async def _leave(self, client: Client) -> None:
         """Stop a client. One that cannot even stop is given up: the group misses it, and this process goes on."""

@@ -18,6 +18,7 @@ from eventing.dead_letter import redrive_topic_of, topic_of
 from eventing.port import Fence
 from eventing.subscription import all_topics, written_topics
 from eventing.testing import Broker, Harness, run
+from eventing.testing.broker import Log
 from eventing.testing.fence import MemoryFence
 
 QUICK = Retries(attempts=3, wait=wait_fixed(0.05))
@@ -100,6 +101,9 @@ class Desk:
         """Run a member of the group while the block runs; yields its `Runtime`."""
         raise NotImplementedError
 
+    async def ended(self):
+        """Raise what has ended a member in memory; a real one raises when its block is left."""
+
     async def create(self, *topics):
         raise NotImplementedError
 
@@ -122,8 +126,12 @@ class Desk:
         """Send every dead letter that waits back to the group."""
         raise NotImplementedError
 
-    async def pretend_committed(self, offset):
-        """Let the group have committed an offset of each partition of the topic; nobody of it may run."""
+    async def pretend_committed(self, offset, note="", partitions=range(PARTITIONS)):
+        """Let the group have committed an offset of partitions of the topic; nobody of it may run."""
+        raise NotImplementedError
+
+    async def grow(self):
+        """Add a partition to the topic."""
         raise NotImplementedError
 
     async def forget_commits(self):
@@ -214,6 +222,9 @@ class MemoryDesk(Desk):
         async with harness:
             yield harness.members[0].runtime
 
+    async def ended(self):
+        await self.harness.members[0].process.ended()
+
     async def create(self, *topics):
         for topic in topics:
             self.withheld.discard(topic)
@@ -237,9 +248,12 @@ class MemoryDesk(Desk):
     async def redrive(self):
         await self.harness.redrive()
 
-    async def pretend_committed(self, offset):
-        places = [(self.topic, number) for number in range(PARTITIONS)]
-        self.broker.group(self.group).committed |= dict.fromkeys(places, (offset, ""))
+    async def pretend_committed(self, offset, note="", partitions=range(PARTITIONS)):
+        places = [(self.topic, number) for number in partitions]
+        self.broker.group(self.group).committed |= dict.fromkeys(places, (offset, note))
+
+    async def grow(self):
+        self.broker.logs[self.topic].append(Log())
 
     async def expire(self, partition, before):
         self.broker.expire((self.topic, partition), before)

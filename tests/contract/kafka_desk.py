@@ -4,7 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from tests.contract.desk import PARTITIONS, Desk, topics_of
 
 from eventing.dead_letter_queue import DeadLetterQueue
@@ -74,33 +74,38 @@ class KafkaDesk(Desk):
         return await read_topic(self.bootstrap, topic)
 
     async def committed(self):
+        async with self._admin() as admin:
+            found = await admin.list_consumer_group_offsets(self.group)
+        return {(tp.topic, tp.partition): (known.offset, known.metadata) for tp, known in found.items()}
+
+    @asynccontextmanager
+    async def _admin(self):
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         await admin.start()
         try:
-            found = await admin.list_consumer_group_offsets(self.group)
+            yield admin
         finally:
             await admin.close()
-        return {(tp.topic, tp.partition): (known.offset, known.metadata) for tp, known in found.items()}
 
     async def redrive(self):
         async with DeadLetterQueue.open(self.dlq, self.settings) as queue:
             await Redrive(queue, self._producer, rate=10_000).run(await plan(queue, Filter()))
 
-    async def pretend_committed(self, offset):
+    async def pretend_committed(self, offset, note="", partitions=range(PARTITIONS)):
         async with AIOKafkaConsumer(
             bootstrap_servers=self.bootstrap, group_id=self.group, enable_auto_commit=False
         ) as member:
-            places = [TopicPartition(self.topic, number) for number in range(PARTITIONS)]
+            places = [TopicPartition(self.topic, number) for number in partitions]
             member.assign(places)
-            await member.commit(dict.fromkeys(places, offset))
+            await member.commit(dict.fromkeys(places, (offset, note)))
+
+    async def grow(self):
+        async with self._admin() as admin:
+            await admin.create_partitions({self.topic: NewPartitions(PARTITIONS + 1)})
 
     async def expire(self, partition, before):
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        try:
+        async with self._admin() as admin:
             await admin.delete_records({TopicPartition(self.topic, partition): RecordsToDelete(before)})
-        finally:
-            await admin.close()
 
     async def gap(self, partition):
         async with AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=self.topic) as producer:

@@ -108,6 +108,14 @@ async def test_offsets_are_as_large_as_kafkas(fence):
     assert await fence.enter(spot(2**62 + 1)) == "behind"
 
 
+async def test_keys_that_were_parked_lately_are_told_by_themselves(postgres_fence, opened):
+    await postgres_fence.park(spot(1, key=b"old"))
+    await opened.execute("UPDATE eventing.parked_key SET since = since - interval '1 minute' WHERE key = 'old'")
+    await postgres_fence.park(spot(1, key=b"new"))
+    assert await postgres_fence.keys(within=30) == {("ticks", b"new")}
+    assert await postgres_fence.keys(within=90) == {("ticks", b"new"), ("ticks", b"old")}
+
+
 async def test_groups_know_nothing_of_each_other(opened):
     one, other = (PostgresFence(opened, f"g-{secrets.token_hex(4)}") for _ in range(2))
     await one.park(spot(5))

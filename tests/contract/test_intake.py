@@ -2,7 +2,6 @@
 
 import asyncio
 
-import pytest
 from tests.contract.desk import Ticked, body, envelope, on_desk
 
 from eventing.errors import Unavailable
@@ -99,19 +98,6 @@ async def ready(runtime):
     except Unavailable:
         return False
     return True
-
-
-@pytest.mark.parametrize("start", ["earliest", "latest"])
-@on_desk
-async def test_a_group_without_offsets_begins_where_it_says(desk, start):
-    consumer = desk.consumer(start=start)
-    seen = seeing(consumer)
-    await desk.publish(("k", 0), partition=0)
-    async with desk.running(consumer) as runtime:
-        await desk.until(lambda: (desk.topic, 0) in runtime.lanes.partitions)
-        await desk.publish(("k", 1), partition=0)
-        await desk.until(lambda: seen[-1:] == [1])
-    assert seen == ([0, 1] if start == "earliest" else [1])
 
 
 @on_desk

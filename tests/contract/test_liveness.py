@@ -89,9 +89,9 @@ async def test_a_long_rebalance_that_has_ended_is_not_held_against_it(memory, mo
 
     starts = MemoryClient.starts
 
-    async def slow(self, places, policy):
+    async def slow(self, places, latest):
         await asyncio.sleep(5)
-        return await starts(self, places, policy)
+        return await starts(self, places, latest)
 
     dead = []
     async with memory.running(consumer) as runtime:

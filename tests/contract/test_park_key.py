@@ -1,11 +1,17 @@
 """`park_key`: later events of a key follow the one that was given up, until a redrive brings them back in order."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
-from tests.contract.desk import Ticked, on_desk
+from tests.contract.desk import Ticked, body, envelope, on_desk
 
 from eventing import Event, Permanent
+from eventing.clock import monotonic
+from eventing.errors import Unavailable
+from eventing.parking import EVERY
+from eventing.port import Fence, Spot
+from eventing.testing.fence import MemoryFence
 
 
 class Shop:
@@ -167,6 +173,74 @@ async def test_a_letter_from_before_keys_were_parked_is_handled_when_it_comes_ba
         shop.broken.clear()
         await desk.redrive()
         await desk.until(lambda: shop.of("bad") == [0, 1, 2])
+
+
+def back(desk, n, key=b"bad"):
+    """Return a letter of an event that comes back, and where from."""
+    origin = {"topic": desk.topic, "partition": 0, "offset": n}
+    known = {f"x-origin-{name}": str(value) for name, value in origin.items()} | {"x-redrive-count": "1"}
+    headers = [*envelope(key.decode(), n), *((name, value.encode()) for name, value in known.items())]
+    return {"key": key, "headers": headers, "topic": desk.back, "partition": 0}
+
+
+@on_desk
+async def test_the_owner_of_a_key_notices_within_seconds_that_another_member_has_parked_it(memory):
+    shop = Shop(memory, {0})
+    async with memory.running(shop.consumer, members=3):
+        await memory.until(lambda: all(member.runtime.state == "consuming" for member in memory.harness.members))
+        owners = {place: member for member in memory.harness.members for place in member.client._positions}
+        assert owners[memory.topic, 0] is not owners[memory.back, 0]
+        await memory.send(body("bad", 0), **back(memory, 0))
+        await memory.buried(1)
+        await asyncio.sleep(2 * EVERY)
+        await memory.publish(("good", 0), ("bad", 1), partition=0)
+        assert story(await memory.buried(2)) == PARKED[:2]
+    assert shop.seen == [("good", 0)]
+
+
+@on_desk
+async def test_a_key_that_somebody_else_parks_is_followed(desk):
+    shop = Shop(desk)
+    await desk.publish(("bad", 0), partition=0)
+    async with desk.running(shop.consumer) as runtime:
+        await desk.until(lambda: shop.of("bad"))
+        await runtime._parking._fence.park(Spot(desk.topic, b"bad", 0, 0))
+        await asyncio.sleep(2 * EVERY)
+        await desk.publish(("bad", 1), partition=0)
+        assert story(await desk.buried(1)) == PARKED[1:2]
+    assert shop.of("bad") == [0]
+
+
+@on_desk
+async def test_a_member_polls_on_while_nobody_can_tell_which_keys_are_parked(desk):
+    shop, fence, polls = Shop(desk), Away(), []
+    await desk.publish(("good", 0), partition=0)
+    async with desk.running(shop.consumer, provide={Fence: fence}) as runtime:
+        await desk.until(lambda: fence.asked)
+        polled = runtime.client.poll
+        runtime.client.poll = lambda *places, **limits: polls.append(monotonic()) or polled(*places, **limits)
+        await asyncio.sleep(5 * desk.patience)
+        assert max(b - a for a, b in pairwise(polls)) < 10
+        with pytest.raises(Unavailable, match="parked keys cannot be told: the database is away"):
+            await runtime.check_group()
+        assert (runtime.alive(), shop.seen) == (None, [])
+        fence.away = False
+        await desk.until(lambda: shop.seen)
+        await runtime.check_group()
+
+
+class Away(MemoryFence):
+    """Parked keys in a database that does not answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.away, self.asked = True, 0
+
+    async def keys(self, *, within=None):
+        self.asked += 1
+        if self.away:
+            raise Unavailable("the database is away")
+        return await super().keys()
 
 
 async def parked(desk, runtime):

@@ -1,9 +1,9 @@
 """Retry topics: each attempt after the first comes from a topic with a delay, and nobody waits for it meanwhile."""
 
 import pytest
-from tests.contract.desk import Ticked, body, on_desk
+from tests.contract.desk import Ticked, body, envelope, on_desk
 
-from eventing import Consumer, Event, Permanent, Retries
+from eventing import Consumer, Event, Permanent, Retries, retry_topic
 from eventing.clock import monotonic, wall
 from eventing.errors import Misconfigured
 from eventing.retry_topic import topic_of
@@ -93,6 +93,24 @@ async def test_an_event_that_can_never_work_is_not_tried_from_the_tiers(desk):
         [letter] = await desk.buried(1)
     assert letter.known["x-attempt"] == "1"
     assert await desk.records(topics[0]) == []
+
+
+@on_desk
+async def test_a_retry_that_asks_for_years_waits_for_the_longest_delay_and_holds_nobody_up_longer(desk, monkeypatch):
+    monkeypatch.setattr(retry_topic, "SLACK", 0.0)
+    consumer, topics = tiered(desk, 1, 2)
+    attempts = []
+    failing(consumer, attempts)
+    known = {"x-origin-topic": desk.topic, "x-origin-partition": "0", "x-origin-offset": "0", "x-attempt": "1"}
+    async with desk.running(consumer):
+        written = monotonic()
+        for n, due in (1, "2999-01-01T00:00:00+00:00"), (2, "2020-01-01T00:00:00+00:00"):
+            told = [(name, value.encode()) for name, value in (known | {"x-not-before": due}).items()]
+            await desk.send(body("k", n), key=b"k", headers=[*envelope("k", n), *told], partition=0, topic=topics[0])
+        await desk.until(lambda: len(attempts) == 2, 60)
+    waited = {n: at - written for n, _, at, _ in attempts}
+    assert 1.9 * desk.tier <= waited[1] < 6 * desk.tier
+    assert {attempt for _, attempt, *_ in attempts} == {2}
 
 
 @on_desk

@@ -1,5 +1,6 @@
 """What a commit says beside its offset."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,3 +42,18 @@ def test_a_damaged_note_breaks_nothing(note):
 def test_a_note_is_readable():
     assert commit_note.write({107: 1, 100: 2}, [(110, 110), (101, 106)]) == "v1:100=2,107=1;101-106,110"
     assert commit_note.write({}) == ""
+
+
+def test_a_note_says_when_the_group_first_began_beside_all_else():
+    note = commit_note.write({7: 2}, [(9, 10)], first=(6, 1767225600000))
+    assert note == "v1:first=6@1767225600000,7=2;9-10"
+    assert commit_note.first_start(note) == (6, 1767225600000)
+    failed, done = commit_note.read(note, 0)
+    assert failed == {7: 2}
+    assert list(done) == [(9, 10)]
+    assert commit_note.first_start(commit_note.write({}, first=(1, 2))) == (1, 2)
+
+
+@pytest.mark.parametrize("note", ["", "v1:7=2;9-10", "v1:first=x@1", "first=6@1", "v2:first=6@1", "v1:7=2,first=6@1"])
+def test_a_note_without_a_first_start_says_nothing_of_it(note):
+    assert commit_note.first_start(note) is None

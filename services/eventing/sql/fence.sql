@@ -1,6 +1,7 @@
 -- keys --
--- Every parked key of a group.
-SELECT topic, key FROM eventing.parked_key WHERE grp = $1
+-- Every parked key of a group, or those of the last seconds.
+SELECT topic, key FROM eventing.parked_key
+WHERE grp = $1 AND ($2::float8 IS NULL OR since > clock_timestamp() - make_interval(secs => $2))
 
 -- lock --
 -- Lock a parked key; no row when it is free.

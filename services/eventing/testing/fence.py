@@ -11,7 +11,7 @@ class MemoryFence:
     def __init__(self) -> None:
         self._parked: dict[tuple[str, bytes], set[tuple[int, int]]] = {}
 
-    async def keys(self) -> set[tuple[str, bytes]]:
+    async def keys(self, *, within: float | None = None) -> set[tuple[str, bytes]]:  # noqa: ARG002  # a bound, no promise
         """Return every parked key, with its topic."""
         return set(self._parked)
 

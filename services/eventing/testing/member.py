@@ -1,13 +1,14 @@
 """A member of a group in memory: the client port over `Broker`, with a fault point before and after each step."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Collection, Iterable, Sequence
 
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from eventing.clock import wall
 from eventing.event import Record
+from eventing.first_start import FirstStart
 from eventing.lane import Place
 from eventing.port import Listener, Start
 from eventing.testing.broker import Broker
@@ -36,7 +37,7 @@ class MemoryClient:
         self._session = session
         self.rejoining = False
         self._broker = broker
-        self._group = broker.group(group)
+        self._name, self._group = group, broker.group(group)
         self._on_assigned, self._on_revoked = on_assigned, on_revoked
         self._topics: tuple[str, ...] = ()
         self._generation = -1
@@ -128,19 +129,23 @@ class MemoryClient:
                 found[place] = records
         return found
 
-    async def starts(self, places: Sequence[Place], policy: Literal["earliest", "latest"]) -> dict[Place, Start]:
-        """Return where to begin each partition."""
+    async def starts(self, places: Sequence[Place], latest: Collection[str] = ()) -> dict[Place, Start]:
+        """Return where to begin each partition; see the port."""
         await self._broker.at("starts", self._who)
-        found = {}
-        for place in places:
-            log = self._broker.log(place)
-            offset, note = self._group.committed.get(place, (None, ""))
-            if offset is None:
-                found[place] = Start(log.start if policy == "earliest" else log.end, fresh=True)
-            else:
-                found[place] = Start.after(offset, note, log.start, log.end)
+        found = {place: self._start(place, latest=place[0] in latest) for place in places}
         await self._broker.at("started", self._who)
         return found
+
+    def _start(self, place: Place, *, latest: bool) -> Start:
+        log, (topic, partition) = self._broker.log(place), place
+        if place in self._group.committed:
+            return Start.after(*self._group.committed[place], log.start, log.end)
+        if not latest:
+            return Start(log.start, fresh=True)
+        notes = [note for (t, _), (_, note) in self._group.committed.items() if t == topic]
+        begun = FirstStart.of(self._name, topic, notes, len(self._broker.logs[topic]), wall())
+        written = (r.offset for r in log.records if begun.looks_up(partition) and r.timestamp >= begun.at)
+        return begun.begin(partition, log.start, log.end, next(written, None))
 
     def seek(self, place: Place, offset: int) -> None:
         """Continue a partition at `offset`."""
