@@ -100,7 +100,7 @@ class Attempts:
             event, topic=record.topic, partition=record.partition, offset=record.offset,
             group=self._group, previous=entry.previous,
         ) as span:  # fmt: skip
-            entry.previous = span.get_span_context()
+            entry.previous = span
             return await self._run(event)
 
     async def _run(self, event: Event) -> Outcome:

@@ -81,13 +81,19 @@ class Event:
 
     @property
     def origin(self) -> str | None:
-        """The traceparent of its creation."""
-        return self.headers.get(headers.ORIGIN_TRACEPARENT)
+        """The traceparent of its creation; a foreign producer names only the hop, which is the same at first."""
+        found = self.headers.get(headers.ORIGIN_TRACEPARENT)
+        return found if found or self.redrives or self.retried else self.headers.get(headers.TRACEPARENT)
 
     @property
     def hop(self) -> str | None:
         """The traceparent of its last hop."""
         return self.headers.get(headers.TRACEPARENT)
+
+    @property
+    def leader(self) -> str | None:
+        """The traceparent that decides whether it is traced: its last hop's once it came back, else its creation's."""
+        return (self.hop or self.origin) if self.redrives or self.retried else self.origin
 
     def json(self) -> Any:
         """Return the body, parsed.

@@ -29,7 +29,7 @@ class Entry:
         self.done = False
         self.started = 0.0  # `time.perf_counter` of the attempt under way
         self.first_failed: float | None = None  # seconds since the epoch
-        self.previous: Any = None  # span context of the attempt before
+        self.previous: Any = None  # span of the attempt before
         self.verdict: Any = None  # what it came to, once that is final but not yet written where it has to be
 
 

@@ -7,30 +7,29 @@ once and never recorded on spans (semantic conventions, `docs/exceptions`).
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from eventing import attributes as at
 from eventing.event import Event
-from eventing.headers import DLQ_TRACEPARENT, REDRIVE_ID
+from eventing.headers import REDRIVE_ID
+from eventing.placement import carrier, context_of, extracted, place
+from eventing.sampling import Ids, Sampling, Unsampled
 from eventing.settings import settings
 
-JOIN_WITHIN = 30.0  # seconds; an older first delivery starts a trace of its own, linked to its origin
 MAX_LINKS = 128  # the SDK drops links beyond this
 
 _tracer = trace.get_tracer("eventing")
-_propagator = TraceContextTextMapPropagator()
+_sampling: Sampling | None = None  # as `configure` finds it
 _handled: ContextVar[Event | None] = ContextVar("handled_event", default=None)
 
 
@@ -39,7 +38,10 @@ def configure() -> TracerProvider:
 
     Call after the process has forked, if it forks: the exporter's thread does not survive a fork.
     """
-    provider = TracerProvider(resource=Resource.create({"service.name": settings().service}))
+    global _sampling  # noqa: PLW0603  # there is one tracer provider in a process
+    ids = Ids()
+    provider = TracerProvider(resource=Resource.create({"service.name": settings().service}), id_generator=ids)
+    _sampling = Sampling(provider, ids)
     if exporting():
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  # 0.2 s
 
@@ -60,26 +62,10 @@ def story() -> tuple[str | None, str | None]:
     return (event.correlation_id, event.id) if event else (None, None)
 
 
-def carrier(span: Span) -> dict[str, str]:
-    """Return the W3C headers that continue `span`."""
-    headers: dict[str, str] = {}
-    _propagator.inject(headers, trace.set_span_in_context(span))
-    return headers
-
-
-def context_of(traceparent: str | None, tracestate: str | None = None) -> SpanContext | None:
-    """Return the context a traceparent names, None when absent or malformed."""
-    if not traceparent:
-        return None
-    found = trace.get_current_span(_propagator.extract({"traceparent": traceparent, "tracestate": tracestate or ""}))
-    context = found.get_span_context()
-    return context if context.is_valid else None
-
-
 @contextmanager
 def request(method: str, incoming: dict[str, str]) -> Iterator[Span]:
     """Span of an HTTP request; the caller sets name, route and status once they are known."""
-    with _span(method, SpanKind.SERVER, {at.HTTP_METHOD: method}, parent=_propagator.extract(incoming)) as span:
+    with _span(method, SpanKind.SERVER, {at.HTTP_METHOD: method}, parent=extracted(incoming)) as span:
         yield span
 
 
@@ -94,20 +80,17 @@ def created(topic: str, event_id: str, event_type: str) -> Iterator[dict[str, st
 @contextmanager
 def relayed(topic: str, origins: Sequence[tuple[str, str | None]]) -> Iterator[None]:
     """Span of a relay's sends to a topic; ends after the acknowledgements. `origins`: (event id, traceparent)."""
-    links = [
-        Link(context, {at.MESSAGE_ID: event_id})
-        for event_id, traceparent in origins
-        if (context := context_of(traceparent))
-    ]
+    if not exporting():
+        yield
+        return
     known = _messaging(topic, "send", "send") | {at.BATCH_COUNT: len(origins)}
-    with _span(f"send {topic}", SpanKind.CLIENT, known, parent=Context(), links=links):
+    with _linked(f"send {topic}", SpanKind.CLIENT, known, origins):
         yield
 
 
-@contextmanager
 def processed(
-    event: Event, *, topic: str, partition: int, offset: int, group: str, previous: SpanContext | None
-) -> Iterator[Span]:
+    event: Event, *, topic: str, partition: int, offset: int, group: str, previous: Span | None
+) -> AbstractContextManager[Span]:
     """Span of one attempt at an event.
 
     Args:
@@ -118,8 +101,9 @@ def processed(
         group: the consumer group.
         previous: span of the attempt before this one, None at the first.
     """
-    origin = context_of(event.origin)
-    parent, links = _place(event, origin, previous)
+    name, leader = f"process {topic}", event.leader
+    if isinstance(previous, Unsampled) or (previous is None and _drops(leader, name)):
+        return _Untraced(event, leader)
     known = _messaging(topic, "process", "process") | {
         at.PARTITION: str(partition), at.OFFSET: offset, at.GROUP: group, at.MESSAGE_ID: event.id,
         at.EVENT_ID: event.id, at.EVENT_TYPE: event.type, at.EVENT_SOURCE: event.source, at.ATTEMPT: event.attempt,
@@ -128,7 +112,13 @@ def processed(
         known[at.CONVERSATION_ID] = event.correlation_id
     if event.redrives:
         known |= {at.REDRIVE_COUNT: event.redrives, at.REDRIVE_ID: event.headers.get(REDRIVE_ID, "")}
-    with handling(event), _span(f"process {topic}", SpanKind.CONSUMER, known, parent=parent, links=links) as span:
+    return _traced(event, name, known, previous.get_span_context() if previous else None)
+
+
+@contextmanager
+def _traced(event: Event, name: str, known: dict[str, Any], previous: SpanContext | None) -> Iterator[Span]:
+    parent, links = place(event, context_of(event.origin), previous)
+    with handling(event), _span(name, SpanKind.CONSUMER, known, parent=parent, links=links) as span:
         yield span
 
 
@@ -139,14 +129,34 @@ def processed_batch(events: Sequence[Event], group: str) -> Iterator[None]:
         yield
         return
     topic = events[0].topic
-    links = [
-        Link(context, {at.LINK_TYPE: "origin", at.MESSAGE_ID: event.id})
-        for event in events[:MAX_LINKS]
-        if (context := context_of(event.origin))
-    ]
     known = _messaging(topic, "process", "process") | {at.GROUP: group, at.BATCH_COUNT: len(events)}
-    with _span(f"process {topic}", SpanKind.CONSUMER, known, parent=Context(), links=links):
+    origins = [(event.id, event.leader) for event in events]
+    with _linked(f"process {topic}", SpanKind.CONSUMER, known, origins):
         yield
+
+
+@contextmanager
+def _linked(
+    name: str, kind: SpanKind, known: dict[str, Any], origins: Sequence[tuple[str, str | None]]
+) -> Iterator[Span]:
+    """Open a root linked to where its events were created, as far as they are traced; none when none of them is."""
+    led = [(event_id, leader) for event_id, leader in origins if leader]
+    traced = [(event_id, leader) for event_id, leader in led if not _drops(leader, name)]
+    if led and not traced:
+        with trace.use_span(Unsampled(led[0][1])) as span:
+            yield span
+        return
+    links = [
+        Link(context, {at.LINK_TYPE: "origin", at.MESSAGE_ID: event_id})
+        for event_id, leader in traced[:MAX_LINKS]
+        if (context := context_of(leader))
+    ]
+    with _span(name, kind, known, parent=Context(), links=links) as span:
+        yield span
+
+
+def _drops(leader: str | None, name: str) -> bool:
+    return _sampling is not None and _sampling.drops(leader, name)
 
 
 class handling:  # noqa: N801  # a context manager; a generator would cost three times as much on the hottest path
@@ -164,34 +174,28 @@ class handling:  # noqa: N801  # a context manager; a generator would cost three
         _handled.reset(self._token)
 
 
-def _place(event: Event, origin: SpanContext | None, previous: SpanContext | None) -> tuple[Context, list[Link]]:
-    """Decide parent and links of a process span: the rows Process, Retried and Redriven of the table."""
-    links = [Link(origin, {at.LINK_TYPE: "origin"})] if origin else []
-    if previous:
-        links.append(Link(previous, {at.LINK_TYPE: "retry"}))
-    if event.retried:
-        if hop := context_of(event.hop):
-            links.append(Link(hop, {at.LINK_TYPE: "retry"}))
-        return (_below(origin) if origin and settings().trace_retries == "continue" else Context()), links
-    if event.redrives and (hop := context_of(event.hop)):
-        if dead := context_of(event.headers.get(DLQ_TRACEPARENT)):
-            links.append(Link(dead, {at.LINK_TYPE: "dead_letter"}))
-        return (_below(hop), links) if previous is None else (Context(), links)
-    age = (datetime.now(UTC) - event.time).total_seconds()
-    joins = settings().trace_retries == "continue" or (previous is None and age < JOIN_WITHIN)
-    return (_below(origin) if origin and joins else Context()), links
+class _Untraced:
+    """What `handling` does, for an event that is not sampled; what is done for it is not sampled either."""
 
+    __slots__ = ("_attached", "_event", "_handled", "_span")
 
-def _below(parent: SpanContext) -> Context:
-    return trace.set_span_in_context(trace.NonRecordingSpan(parent), Context())
+    def __init__(self, event: Event, leader: str | None) -> None:
+        self._event, self._span = event, Unsampled(leader)
+
+    def __enter__(self) -> Span:
+        self._handled = _handled.set(self._event)
+        self._attached = attach(trace.set_span_in_context(self._span))
+        return self._span
+
+    def __exit__(self, *_: object) -> None:
+        detach(self._attached)
+        _handled.reset(self._handled)
 
 
 @contextmanager
-def forwarded(
-    topic: str, event_id: str, group: str, reason: str, attempt: SpanContext | None
-) -> Iterator[dict[str, str]]:
+def forwarded(topic: str, event_id: str, group: str, reason: str, attempt: Span | None) -> Iterator[dict[str, str]]:
     """Span of sending a dead letter or a retry, below the failed attempt; yields the W3C headers of this hop."""
-    parent = _below(attempt) if attempt else Context()
+    parent = trace.set_span_in_context(attempt, Context()) if attempt else Context()
     known = _messaging(topic, "send", "send") | {
         at.MESSAGE_ID: event_id,
         at.GROUP: group,
@@ -263,6 +267,10 @@ def _span(
     links: Sequence[Link] = (),
 ) -> Iterator[Span]:
     """Open a span whose attributes are set at creation, since samplers see nothing later."""
+    above = trace.get_current_span(parent)
+    if isinstance(above, Unsampled):
+        yield above
+        return
     with _tracer.start_as_current_span(
         name,
         context=parent,
