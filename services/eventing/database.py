@@ -148,6 +148,8 @@ class Database:
             yield connection
         except _ASYNCPG as error:
             if is_outage(error):
+                if isinstance(error, asyncpg.exceptions.ReadOnlySQLTransactionError):
+                    connection.terminate()  # the writer is elsewhere now; the next connection looks for it
                 raise Unavailable(f"the database went away: {error}") from error
             raise
         finally:
