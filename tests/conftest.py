@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config, items):
     """Give a chaos run the time it is asked to take."""
     minutes = config.getoption("--chaos-minutes")
     for item in items if minutes else ():
-        if item.path.name == "test_chaos.py":
+        if item.path.name in ("test_chaos.py", "test_relay_chaos.py"):
             item.add_marker(pytest.mark.timeout(minutes * 60 + 600))
 
 

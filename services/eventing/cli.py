@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from eventing import dlq_cli, process
+from eventing import dlq_cli, outbox_cli, process
 from eventing.consumer import Consumer
 from eventing.errors import EventingError, Misconfigured
 from eventing.settings import settings
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(dlq_cli.app, name="dlq")
+app.add_typer(outbox_cli.app, name="outbox")
 
 Module = Annotated[str, typer.Argument(help="Python module, e.g. mailer.handlers")]
 

@@ -146,7 +146,7 @@ class Database:
             yield connection
 
     async def _reset(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        """Undo what a borrower did to the session; a transaction, with its `SET LOCAL`, need not pay for the round trip."""
+        """Undo what a borrower did to the session: a round trip that no transaction has to pay."""
         if (process := connection.get_server_pid()) in self._lent:
             self._lent.discard(process)
             await connection.execute(connection.get_reset_query())
@@ -162,6 +162,8 @@ class Database:
             yield connection
         except _ASYNCPG as error:
             if is_outage(error):
+                if isinstance(error, asyncpg.exceptions.ReadOnlySQLTransactionError):
+                    connection.terminate()  # the writer is elsewhere now; the next connection looks for it
                 raise Unavailable(f"the database went away: {error}") from error
             raise
         finally:

@@ -77,9 +77,15 @@ class SendFailed(EventingError):
         message: what happened.
         final: True when sending the same record again can never succeed.
         reason: name of the broker's error.
+        alone: True when the record itself is at fault, not its topic.
+        records: how many records were sent together.
     """
 
-    def __init__(self, message: str = "", *, final: bool = False, reason: str = "unknown") -> None:
+    def __init__(
+        self, message: str = "", *, final: bool = False, reason: str = "unknown", alone: bool = False, records: int = 1
+    ) -> None:
         super().__init__(message)
         self.final = final
         self.reason = reason
+        self.alone = alone
+        self.records = records

@@ -77,6 +77,7 @@ async def relay(health: Health) -> None:
             batch=config.relay_batch,
             poll_max=config.relay_poll_max,
         )
+        health.add("relay", work.check)
         gauges = asyncio.create_task(watch(database))
         try:
             await work.run(health.stopping)

@@ -7,15 +7,20 @@ then duplicate it, with the same event id; it cannot reorder first deliveries.
 """
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
+    InvalidTimestampError,
     InvalidTopicError,
     KafkaError,
     MessageSizeTooLargeError,
+    PolicyViolationError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
@@ -25,16 +30,22 @@ from eventing.errors import SendFailed
 from eventing.headers import Headers
 from eventing.settings import Settings
 
-# The record itself is at fault, or the topic is: the same send fails again.
-FINAL = (
-    InvalidTopicError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    TopicAuthorizationFailedError,
-    UnknownTopicOrPartitionError,
-)
+# The record itself is at fault, or its topic is: the same send fails again.
+ALONE = (InvalidTimestampError, MessageSizeTooLargeError, PolicyViolationError, RecordListTooLargeError)
+FINAL = (*ALONE, InvalidTopicError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
+
+Record = tuple[bytes | None, bytes | None, Headers]  # key, value, headers
 
 log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Hold:
+    """A client that is used; `handed` when it has taken its records."""
+
+    client: AIOKafkaProducer
+    handed: bool = False
+    records: int = 1
 
 
 class Producer:
@@ -78,28 +89,70 @@ class Producer:
             SendFailed: with `final` when the same record can never be accepted; otherwise the outcome is
                 unknown: the record may have been written.
         """
-        limit = self._settings.kafka_request_timeout
-        handed: AIOKafkaProducer | None = None
-        try:
-            async with asyncio.timeout(limit):
-                client = await self._ready()
-                await _know(client, topic)
-                acknowledged = await _hand(client, topic, value, key, headers, partition)
-                handed = client
-                await acknowledged
-        except FINAL as error:
-            await self._distrust(handed, error)
-            raise SendFailed(f"{topic}: {error}", final=True, reason=type(error).__name__) from error
-        except (KafkaError, OSError, TimeoutError) as error:
-            await self._distrust(handed, error)
-            what = str(error) or f"no acknowledgement within {limit:g} s"
-            raise SendFailed(f"{topic}: {what}", reason=type(error).__name__) from error
+        async with self._bounded(topic) as hold:
+            await _know(hold.client, topic)
+            acknowledged = await _hand(hold.client, topic, value, key, headers, partition)
+            hold.handed = True
+            await acknowledged
+
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has.
+
+        Raises:
+            SendFailed: with `final` when there is no such topic.
+        """
+        async with self._bounded(topic) as hold:
+            await _know(hold.client, topic)
+            return len(await hold.client.partitions_for(topic))
+
+    async def write(self, topic: str, partition: int, records: Sequence[Record]) -> int:
+        """Write as many of the first records as fit into one batch; returns how many were acknowledged.
+
+        The broker takes a batch whole or not at all, so records of one key may share it.
+
+        Raises:
+            SendFailed: as `send`; with `final` when the broker refused the batch, so none of it was written.
+        """
+        async with self._bounded(topic) as hold:
+            await _know(hold.client, topic)
+            batch = hold.client.create_batch()
+            for key, value, headers in records:
+                if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                    break
+            batch.close()
+            acknowledged = await hold.client.send_batch(batch, topic, partition=partition)
+            hold.handed, hold.records = True, int(batch.record_count())
+            await acknowledged
+            return hold.records
 
     async def check(self) -> None:
         """Raise unless a broker answers; for readiness."""
         async with asyncio.timeout(self._settings.kafka_request_timeout):
             client = await self._ready()
             await client.client.fetch_all_metadata()
+
+    @asynccontextmanager
+    async def _bounded(self, topic: str) -> AsyncIterator[_Hold]:
+        """Lend the client for one request of bounded time, and drop it when it fails with a record in its hands."""
+        limit = self._settings.kafka_request_timeout
+        hold: _Hold | None = None
+        try:
+            async with asyncio.timeout(limit):
+                hold = _Hold(await self._ready())
+                yield hold
+        except FINAL as error:
+            await self._distrust(hold, error)
+            raise SendFailed(
+                f"{topic}: {error}",
+                final=True,
+                reason=type(error).__name__,
+                alone=isinstance(error, ALONE),
+                records=hold.records if hold else 1,
+            ) from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self._distrust(hold, error)
+            what = str(error) or f"no acknowledgement within {limit:g} s"
+            raise SendFailed(f"{topic}: {what}", reason=type(error).__name__) from error
 
     async def _ready(self) -> AIOKafkaProducer:
         async with self._starting:
@@ -125,13 +178,13 @@ class Producer:
             raise
         return client
 
-    async def _distrust(self, client: AIOKafkaProducer | None, error: Exception) -> None:
-        """Drop a client that failed with a record in its hands; None means that it had not taken it."""
-        if client is None or client is not self._client:
+    async def _distrust(self, hold: _Hold | None, error: Exception) -> None:
+        """Drop a client that failed with a record in its hands."""
+        if hold is None or not hold.handed or hold.client is not self._client:
             return
         self._client = None
         log.warning("producer_rebuilt", error_type=type(error).__name__, error=str(error))
-        await self._abandon(client)
+        await self._abandon(hold.client)
 
     async def _abandon(self, client: AIOKafkaProducer) -> None:
         await _stop(client, min(5.0, self._settings.kafka_request_timeout))

@@ -5,7 +5,7 @@ import asyncpg
 from eventing.database import Database
 from eventing.errors import UnknownSchema
 
-VERSION = "e0002"  # the newest file of migrations/versions; a test compares
+VERSION = "e0003"  # the newest file of migrations/versions; a test compares
 
 
 async def check(database: Database) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import asyncpg
 import pytest
+from tests.integration.rig import until
 
 from eventing import Contract, Database, outbox
-from eventing.errors import InvalidContract, StaleVersion
+from eventing.errors import InvalidContract, StaleVersion, Unavailable
 from eventing.migrate import migrate
 from eventing.producer import Producer
 from eventing.relay import Relay
@@ -14,6 +16,8 @@ from eventing.schema import VERSION, check
 from eventing.settings import Settings
 from workbench.records import read_topic
 from workbench.topics import ensure_topics
+
+ALL = [1, 2, 3, 4, 5, 6]
 
 
 class Noted(Contract, type="test.noted.v1", topic="placeholder", key="id"):
@@ -138,6 +142,99 @@ async def test_a_refused_row_blocks_its_key_and_no_other(db, topic, topic_name, 
     assert "does not exist" in blocked["reason"]
     waiting = await db.fetch("SELECT aggregateversion FROM eventing.outbox_blocked ORDER BY seq")
     assert [row["aggregateversion"] for row in waiting] == [1, 1] or len(waiting) == 2
+
+
+async def test_a_row_that_is_too_large_blocks_its_key_alone_and_its_batch_arrives(
+    db, topic_name, relaying, broker, monkeypatch
+):
+    small = topic_name("small")
+    await ensure_topics(broker.bootstrap, {small: 1}, {"max.message.bytes": "9000"})
+    monkeypatch.setattr(Noted, "event_topic", small)
+    for n in range(30):
+        await add(db, f"k{n % 5}", "x" * (20_000 if n == 11 else 500))
+    async with relaying():
+        await emptied(db)
+    records = await read_topic(broker.bootstrap, small)
+    assert [versions(records, f"k{n}") for n in range(5)] == [ALL, [1, 2], ALL, ALL, ALL]
+    parked = await db.fetch("SELECT aggregateid, aggregateversion FROM eventing.outbox_blocked ORDER BY seq")
+    assert [tuple(row) for row in parked] == [("k1", 3), ("k1", 4), ("k1", 5), ("k1", 6)]
+
+
+async def test_a_blocked_key_with_many_rows_does_not_hold_up_its_bucket(db, topic, topic_name, relaying, monkeypatch):
+    monkeypatch.setattr(Noted, "event_topic", topic_name("missing"))
+    await add(db, "bad")
+    async with relaying():
+        await emptied(db)
+    neighbour = next(f"n{n}" for n in range(10_000) if outbox.bucket(f"n{n}") == outbox.bucket("bad"))
+    for _ in range(100):
+        await add(db, "bad")
+    monkeypatch.setattr(Noted, "event_topic", topic)
+    await add(db, neighbour)
+    async with relaying(batch=8, poll_max=5.0):
+        await emptied(db)
+    assert await db.fetch("SELECT FROM eventing.outbox_blocked OFFSET 101") == []
+    assert len(await db.fetch("SELECT FROM eventing.outbox_blocked")) == 101
+
+
+async def test_a_key_with_events_in_two_topics_keeps_its_order(db, topic, topic_name, relaying, broker, monkeypatch):
+    other = topic_name("other")
+    await ensure_topics(broker.bootstrap, {other: 1})
+    monkeypatch.setattr(Noted, "event_aggregate", "note")
+    for name in (topic, other, topic, topic, other):
+        monkeypatch.setattr(Noted, "event_topic", name)
+        await add(db, "k")
+    async with relaying():
+        await emptied(db)
+    records = await read_topic(broker.bootstrap, topic) + await read_topic(broker.bootstrap, other)
+    assert versions(sorted(records, key=lambda r: r.timestamp), "k") == [1, 2, 3, 4, 5]
+
+
+async def test_a_row_another_relay_has_sent_blocks_nothing(db, topic, relaying):
+    await add(db, "k")
+    row = await db.fetchrow("SELECT * FROM eventing.outbox")
+    await db.execute("DELETE FROM eventing.outbox")
+    async with relaying() as relay:
+        await relay._block(row, "refused here, taken there")
+    assert await db.fetch("SELECT FROM eventing.outbox_blocked_key") == []
+
+
+async def test_a_relay_that_joins_gets_its_share_long_before_a_lease_is_renewed(db, topic, relaying):
+    async with relaying(lease=60.0) as first:
+        await until(lambda: len(first.leases.buckets) == 256)
+        await listening(db)
+        async with relaying(lease=60.0) as second:
+            await until(lambda: len(second.leases.buckets) == 128, 8)
+            await until(lambda: len(first.leases.buckets) == 128, 8)
+
+
+async def listening(db, count=1):
+    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+    await until(lambda: _count(db, query, count))
+
+
+async def _count(db, query, count):
+    return len(await db.fetch(query)) >= count
+
+
+async def test_a_server_that_became_read_only_is_survived_on_new_connections(db, postgres, topic, relaying):
+    name = await name_of(db)
+    admin = await asyncpg.connect(postgres.url())
+    async with relaying() as relay:
+        await until(lambda: relay.leases.buckets)
+        await admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        await until(lambda: "read-only" in (relay.outage or ""))
+        with pytest.raises(Unavailable, match="read-only"):
+            await relay.check()
+        await admin.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')  # for new connections only
+        await until(lambda: relay.outage is None)
+        await add(db, "k")
+        await emptied(db)
+    await admin.close()
+
+
+async def name_of(db):
+    return (await db.fetchrow("SELECT current_database() AS name"))["name"]
 
 
 async def test_a_hint_after_the_commit_wakes_an_idle_relay(db, topic, relaying):

@@ -9,9 +9,19 @@ ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
 SELECT count(*) FROM eventing.outbox_relay WHERE seen_at > clock_timestamp() - $1 * interval '1 second'
 
 -- renew --
--- Keep what is ours and has not been taken.
-UPDATE eventing.outbox_lease SET expires_at = clock_timestamp() + $2 * interval '1 second'
-WHERE owner = $1 RETURNING bucket
+-- Keep what is ours and has not been taken, and note how far each bucket is done if this is the server of which we
+-- learned it. A floor above the sequence came here without it (logical replication, a reset), and is void.
+UPDATE eventing.outbox_lease AS l SET
+    expires_at = clock_timestamp() + $2 * interval '1 second',
+    floor = CASE
+        WHEN greatest(l.floor, known.floor) > (SELECT last_value FROM eventing.outbox_seq_seq) THEN 0
+        WHEN pg_postmaster_start_time() = $3::timestamptz THEN greatest(l.floor, known.floor)
+        ELSE l.floor
+    END
+FROM eventing.outbox_lease AS mine
+LEFT JOIN unnest($4::smallint[], $5::bigint[]) AS known (bucket, floor) USING (bucket)
+WHERE l.bucket = mine.bucket AND l.owner = $1
+RETURNING l.bucket, l.floor
 
 -- release --
 -- Give buckets up, at once or as a surplus.
@@ -19,12 +29,22 @@ UPDATE eventing.outbox_lease SET owner = NULL, expires_at = '-infinity' WHERE ow
 
 -- claim --
 -- Take up to $3 buckets that nobody holds. SKIP LOCKED only between relays that claim at the same moment.
-UPDATE eventing.outbox_lease SET owner = $1, epoch = epoch + 1, expires_at = clock_timestamp() + $2 * interval '1 second'
-WHERE bucket IN (
+UPDATE eventing.outbox_lease AS l SET owner = $1, epoch = epoch + 1,
+    expires_at = clock_timestamp() + $2 * interval '1 second',
+    floor = CASE WHEN l.floor > (SELECT last_value FROM eventing.outbox_seq_seq) THEN 0 ELSE l.floor END
+WHERE l.bucket IN (
     SELECT bucket FROM eventing.outbox_lease WHERE owner IS NULL OR expires_at < clock_timestamp()
     ORDER BY random() LIMIT $3 FOR UPDATE SKIP LOCKED
-) RETURNING bucket
+) RETURNING l.bucket, l.floor
+
+-- server --
+-- Which server this is, and since when: a standby that was promoted, and a restart, have another time.
+SELECT pg_postmaster_start_time()
 
 -- leave --
 -- Stop counting as alive, so that the others' shares grow at once.
 DELETE FROM eventing.outbox_relay WHERE id = $1
+
+-- call --
+-- Let the other relays look at the leases now; delivered when this transaction commits.
+SELECT pg_notify('eventing_outbox', 'leases')

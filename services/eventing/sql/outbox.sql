@@ -20,13 +20,19 @@ RETURNING aggregateversion
 SELECT pg_notify('eventing_outbox', '')
 
 -- read --
--- The first rows of each bucket, oldest first; LATERAL keeps it an index probe per bucket whatever the table holds.
+-- The first rows of each bucket, oldest first, and whether their key is blocked, in one snapshot. LATERAL keeps it an
+-- index probe per bucket whatever the table holds; floors count only on the server of which they were learned.
 SELECT o.bucket, o.seq, o.id, o.aggregatetype, o.aggregateid, o.aggregateversion, o.topic, o.type, o.source, o.payload,
-    o.dataschema, o.correlationid, o.causationid, o.expirytime, o.traceparent, o.tracestate, o.created_at
-FROM unnest($1::smallint[]) AS mine (bucket)
+    o.dataschema, o.correlationid, o.causationid, o.expirytime, o.traceparent, o.tracestate, o.created_at,
+    k.bucket IS NOT NULL AS blocked
+FROM unnest($1::smallint[], $2::bigint[]) AS mine (bucket, floor)
 CROSS JOIN LATERAL (
-    SELECT * FROM eventing.outbox WHERE outbox.bucket = mine.bucket ORDER BY outbox.seq LIMIT $2
+    SELECT * FROM eventing.outbox
+    WHERE outbox.bucket = mine.bucket
+      AND outbox.seq >= CASE WHEN pg_postmaster_start_time() = $4::timestamptz THEN mine.floor ELSE 0 END
+    ORDER BY outbox.seq LIMIT $3
 ) AS o
+LEFT JOIN eventing.outbox_blocked_key AS k USING (aggregatetype, aggregateid)
 ORDER BY o.seq
 
 -- delete --
@@ -34,24 +40,33 @@ ORDER BY o.seq
 DELETE FROM eventing.outbox AS o USING unnest($1::smallint[], $2::bigint[]) AS acked (bucket, seq)
 WHERE o.bucket = acked.bucket AND o.seq = acked.seq
 
--- blocked_keys --
--- Keys whose events wait for a person, in our buckets.
-SELECT aggregatetype, aggregateid FROM eventing.outbox_blocked_key WHERE bucket = ANY ($1::smallint[])
-
 -- block --
--- Stop one key: its later events queue behind the refused one.
-INSERT INTO eventing.outbox_blocked_key (aggregatetype, aggregateid, bucket, reason) VALUES ($1, $2, $3, $4)
+-- Stop one key at a row the broker refuses: its later events queue behind it. Nothing happens when the row is gone:
+-- another relay has sent it.
+WITH moved AS (
+    DELETE FROM eventing.outbox WHERE bucket = $1 AND seq = $2 RETURNING *
+), put AS (
+    INSERT INTO eventing.outbox_blocked OVERRIDING SYSTEM VALUE SELECT * FROM moved
+), noted AS (
+    INSERT INTO eventing.outbox_audit (who, what, aggregatetype, aggregateid, event_id, aggregateversion, topic, why)
+    SELECT $4, 'blocked', aggregatetype, aggregateid, id, aggregateversion, topic, $3 FROM moved
+)
+INSERT INTO eventing.outbox_blocked_key (aggregatetype, aggregateid, bucket, reason)
+SELECT aggregatetype, aggregateid, bucket, $3 FROM moved
 ON CONFLICT (aggregatetype, aggregateid) DO NOTHING
 
--- lock_key --
--- Is this key still blocked? The lock keeps a repair from unblocking it while its rows move.
-SELECT true FROM eventing.outbox_blocked_key WHERE aggregatetype = $1 AND aggregateid = $2 FOR UPDATE
-
 -- park --
--- Move rows of a blocked key aside, so that they neither fill a read nor are met again.
-WITH moved AS (
-    DELETE FROM eventing.outbox AS o USING unnest($1::smallint[], $2::bigint[]) AS met (bucket, seq)
-    WHERE o.bucket = met.bucket AND o.seq = met.seq RETURNING o.*
+-- Move rows of blocked keys aside, so that they neither fill a read nor are met again. The lock keeps a repair from
+-- unblocking a key while its rows move; rows of a key that was unblocked meanwhile stay.
+WITH still AS MATERIALIZED (
+    SELECT aggregatetype, aggregateid FROM eventing.outbox_blocked_key
+    WHERE (aggregatetype, aggregateid) IN (SELECT * FROM unnest($3::text[], $4::text[]))
+    ORDER BY aggregatetype, aggregateid FOR UPDATE
+), moved AS (
+    DELETE FROM eventing.outbox AS o USING unnest($1::smallint[], $2::bigint[]) AS met (bucket, seq), still
+    WHERE o.bucket = met.bucket AND o.seq = met.seq
+      AND o.aggregatetype = still.aggregatetype AND o.aggregateid = still.aggregateid
+    RETURNING o.*
 )
 INSERT INTO eventing.outbox_blocked OVERRIDING SYSTEM VALUE SELECT * FROM moved
 

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 from uuid_utils import uuid7
 
-from eventing.relay import record_headers
+from eventing.outbox_row import record_headers
 from workbench.bench.tick import Tick, account, tick
 from workbench.topics import ensure_topics
 
