@@ -1,5 +1,6 @@
 """Lane → handler → effect: one attempt at one record, and what it came to."""
 
+from collections.abc import Awaitable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -91,10 +92,10 @@ class Attempts:
             await parking.done(event, entry.record)
         return outcome
 
-    async def _handle(self, event: Event, entry: Entry) -> Outcome:
-        if not tracing.exporting():
-            with tracing.handling(event):
-                return await self._run(event)
+    def _handle(self, event: Event, entry: Entry) -> Awaitable[Outcome]:
+        return self._traced(event, entry) if tracing.exporting() else self._run(event)
+
+    async def _traced(self, event: Event, entry: Entry) -> Outcome:
         record = entry.record
         with tracing.processed(
             event, topic=record.topic, partition=record.partition, offset=record.offset,
@@ -108,9 +109,13 @@ class Attempts:
         if bound is None:
             return _SKIPPED
         body = payload(event, bound.handler)
-        if not bound.transactional:
-            return done(await bound(body, event))
-        return await self._once(bound, body, event)
+        cause = tracing.CAUSE.set(event)
+        try:
+            if not bound.transactional:
+                return _STALE if await bound(body, event) is STALE else _PROCESSED
+            return await self._once(bound, body, event)
+        finally:
+            tracing.CAUSE.reset(cause)
 
     async def _once(self, bound: Bound, body: Contract | None, event: Event) -> Outcome:
         """Run the handler in a transaction that begins with the inbox row."""

@@ -11,6 +11,5 @@ def monotonic() -> float:
 
 def wall() -> float:
     """Return seconds since the epoch; call inside a running loop."""
-    loop = asyncio.get_running_loop()
-    told: float = loop.wall() if hasattr(loop, "wall") else time.time()
+    told: float = getattr(asyncio.get_running_loop(), "wall", time.time)()
     return told

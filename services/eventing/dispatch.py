@@ -115,7 +115,8 @@ class Dispatcher:
             entry = lanes.take()
             if entry is None:
                 return 0
-            settlement.started(entry)
+            if settlement.shut:
+                settlement.started(entry)
             delay = None
             try:
                 if entry.verdict is None:

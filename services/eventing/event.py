@@ -150,14 +150,20 @@ def _text_with_care(pairs: Sequence[tuple[str, bytes | None]]) -> dict[str, str]
 
 
 def _binary(record: Record, at: dict[str, str], body: bytes) -> Event:
+    id_, type_, source = at.get(headers.ID), at.get(headers.TYPE), at.get(headers.SOURCE)
+    if not (id_ and type_ and source and (id_ + type_ + source).isprintable()):
+        _check_required(at)
+    if at[headers.SPECVERSION] != "1.0":
+        raise BadRecord(f"header {headers.SPECVERSION} is {at[headers.SPECVERSION]!r}; only 1.0 is understood")
+    return _event(record, at, body, at[headers.ID], at[headers.TYPE], at[headers.SOURCE])
+
+
+def _check_required(at: dict[str, str]) -> None:
     for name in (headers.ID, headers.TYPE, headers.SOURCE):
         if not at.get(name):
             raise BadRecord(f"header {name} is missing; CloudEvents requires it")
-        if not at[name].isprintable() and _CONTROL.search(at[name]):
+        if _CONTROL.search(at[name]):
             raise BadRecord(f"header {name} is {at[name][:40]!r}; CloudEvents allows no control characters")
-    if at[headers.SPECVERSION] != "1.0":
-        raise BadRecord(f"header {headers.SPECVERSION} is {at[headers.SPECVERSION]!r}; only 1.0 is understood")
-    return _event(record, at, body, id=at[headers.ID], type=at[headers.TYPE], source=at[headers.SOURCE])
 
 
 def _structured(record: Record, at: dict[str, str], body: bytes) -> Event:
@@ -190,10 +196,10 @@ def _bare(record: Record, at: dict[str, str], body: bytes) -> Event:
         record,
         at,
         body,
-        id=at.get(headers.ID) or f"{topic}-{partition}-{offset}",
-        type=known.event_type if known else action,
-        source=f"kafka:{topic}",
-        key=str(data[_alias(known)]) if known and _alias(known) in data else None,
+        at.get(headers.ID) or f"{topic}-{partition}-{offset}",
+        known.event_type if known else action,
+        f"kafka:{topic}",
+        str(data[_alias(known)]) if known and _alias(known) in data else None,
     )
 
 
@@ -205,9 +211,8 @@ def _event(
     record: Record,
     at: dict[str, str],
     body: bytes,
-    *,
-    id: str,  # noqa: A002
-    type: str,  # noqa: A002
+    id_: str,
+    type_: str,
     source: str,
     key: str | None = None,
 ) -> Event:
@@ -217,7 +222,7 @@ def _event(
     key = key or at.get(headers.PARTITIONKEY) or _key(record.key)
     time = _time(at, headers.TIME) or _received(record, at)
     version = _number(at, headers.AGGREGATEVERSION)
-    event = Event(id, type, source, key, body, time, topic, partition, offset, at, version)
+    event = Event(id_, type_, source, key, body, time, topic, partition, offset, at, version)
     if headers.EXPIRYTIME in at:
         event.expires = _time(at, headers.EXPIRYTIME)
     if headers.REDRIVE_COUNT in at:

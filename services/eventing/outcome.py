@@ -53,15 +53,13 @@ class Outcome:
     error: Exception | None = None
     tier: int | None = None
 
-    @property
-    def final(self) -> bool:
-        """True when nothing has to follow: the record is finished."""
-        return self.kind in _FINAL
+    final: bool = field(init=False)  # nothing has to follow: the record is finished
+    leaves: bool = field(init=False)  # the record has to be written elsewhere before it is finished
 
-    @property
-    def leaves(self) -> bool:
-        """True when the record has to be written elsewhere before it is finished."""
-        return self.kind is Kind.DEAD_LETTERED or self.tier is not None
+    def __post_init__(self) -> None:
+        """Decide once what every record asks."""
+        object.__setattr__(self, "final", self.kind in _FINAL)
+        object.__setattr__(self, "leaves", self.kind is Kind.DEAD_LETTERED or self.tier is not None)
 
 
 @dataclass(frozen=True, slots=True)
