@@ -1,7 +1,11 @@
 """A process from start to stop: settings, logs, traces, probes, work; then not ready, drain, exit."""
 
 import asyncio
+import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -22,6 +26,8 @@ from eventing.settings import settings
 
 log = structlog.get_logger()
 
+THREADS_END = 0.5  # seconds that threads have to end once all else has
+
 Work = Callable[[Health], Awaitable[None]]
 
 
@@ -29,14 +35,34 @@ def run(work: Work) -> int:
     """Run a process's work until SIGTERM or Ctrl-C; returns the exit code.
 
     `work` returns soon after `health.stopping` is set. What has not ended `EVENTING_SHUTDOWN_TIMEOUT` seconds
-    after the signal is cut, and the exit code is 1.
+    after the signal is cut, and the exit code is 1. So is a thread of a handler that does not return.
     """
     logs.configure()
     traces = tracing.configure()
+    code, failed = 1, None
     try:
-        return asyncio.run(_main(work))
+        code = asyncio.run(_main(work))
+    except Exception as error:  # raised again, unless nothing but an exit at once can end the process
+        failed = error
     finally:
         traces.shutdown()
+    _abandon_threads(code, failed)
+    if failed is not None:
+        raise failed
+    return code
+
+
+def _abandon_threads(code: int, failed: Exception | None) -> None:
+    """Exit at once if a thread does not end: the interpreter would wait for it until SIGKILL."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    until = time.monotonic() + THREADS_END
+    for thread in others:
+        thread.join(max(until - time.monotonic(), 0))
+    if stuck := [thread.name for thread in others if thread.is_alive()]:
+        log.error("threads_abandoned", threads=stuck, exc_info=failed)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 async def _main(work: Work) -> int:
