@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Sequence
 
 import structlog
@@ -18,8 +19,7 @@ def export(provider: TracerProvider, exporter: SpanExporter) -> None:
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it repeats per batch what is counted and said once
     capacity = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "2048"))
     counted = Counted(exporter)
-    provider.add_span_processor(Overflow(counted, capacity))
-    provider.add_span_processor(BatchSpanProcessor(counted, max_queue_size=capacity))
+    provider.add_span_processor(Bounded(BatchSpanProcessor(counted, max_queue_size=capacity), counted, capacity))
 
 
 class Counted(SpanExporter):
@@ -47,20 +47,32 @@ class Counted(SpanExporter):
         self._exporter.shutdown()
 
 
-class Overflow(SpanProcessor):
-    """Counts spans that found the queue full: more have ended than were taken and than the queue holds."""
+class Bounded(SpanProcessor):
+    """A batch processor that is given no more than its queue holds; it would drop silently. The rest is counted."""
 
-    def __init__(self, exporter: Counted, capacity: int) -> None:
+    def __init__(self, batches: BatchSpanProcessor, exporter: Counted, capacity: int) -> None:
+        self._batches = batches
         self._exporter = exporter
         self._capacity = capacity
-        self._ended = self._lost = 0
+        self._given = 0
+        self._one_at_a_time = threading.Lock()  # handlers that are plain functions end spans in threads
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Count a span before it is put into the queue."""
+        """Queue a span, or count it as dropped."""
         if span.context is None or not span.context.trace_flags.sampled:
             return
-        self._ended += 1
-        lost = self._ended - self._exporter.taken - self._capacity
-        if lost > self._lost:
-            SPANS_DROPPED.inc(lost - self._lost)
-            self._lost = lost
+        with self._one_at_a_time:
+            full = self._given - self._exporter.taken >= self._capacity
+            self._given += not full
+        if full:
+            SPANS_DROPPED.inc()
+        else:
+            self._batches.on_end(span)
+
+    def shutdown(self) -> None:
+        """Export what waits, then close the exporter."""
+        self._batches.shutdown()  # type: ignore[no-untyped-call]  # the SDK annotates it not
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Export what waits now."""
+        return self._batches.force_flush(timeout_millis)
