@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from concurrent.futures import Executor
 from typing import Any
 
-from eventing import inbox, tracing
+from eventing import attributes, inbox, tracing
 from eventing.consumer import STALE, Consumer
 from eventing.contract import Contract
 from eventing.database import CONTENTION, Database, Transaction
@@ -99,7 +99,7 @@ class Attempts:
         record = entry.record
         with tracing.processed(
             event, topic=record.topic, partition=record.partition, offset=record.offset,
-            group=self._group, previous=entry.previous,
+            written=record.timestamp, group=self._group, previous=entry.previous,
         ) as span:  # fmt: skip
             entry.previous = span
             return await self._run(event)
@@ -121,10 +121,12 @@ class Attempts:
         """Run the handler in a transaction that begins with the inbox row."""
         assert self._database is not None  # noqa: S101  # `provide` opens one for a transactional handler
         try:
-            async with self._database.transaction() as tx:
-                if not await self._claim(tx, event):
-                    return DUPLICATE
-                return done(await bound(body, event, tx))
+            with tracing.effect("transaction") as span:
+                async with self._database.transaction() as tx:
+                    if not await self._claim(tx, event):
+                        span.set_attribute(attributes.DUPLICATE, value=True)
+                        return DUPLICATE
+                    return done(await bound(body, event, tx))
         except CONTENTION as error:
             raise Contended(f"two transactions met: {error}") from error
 

@@ -1,19 +1,23 @@
-"""Names of span attributes, in one table: OpenTelemetry semantic conventions 1.44 (messaging: development).
+"""Names of span attributes, in one table: OpenTelemetry semantic conventions for messaging (development).
 
-`app.*` are our own; nothing outside this module spells an attribute.
+Version 1.44 by default; `OTEL_SEMCONV_STABILITY_OPT_IN=messaging` asks for the names of 1.45. `app.*` are our own.
+Nothing outside this module spells an attribute; `observability/conventions.yaml` says what each means.
 """
 
-SYSTEM = "messaging.system"
+import os
+
+NEWER = "messaging" in os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").replace(" ", "").split(",")
+
+SYSTEM = "messaging.system.name" if NEWER else "messaging.system"
 OPERATION_NAME = "messaging.operation.name"
 OPERATION_TYPE = "messaging.operation.type"
 DESTINATION = "messaging.destination.name"
 PARTITION = "messaging.destination.partition.id"
 GROUP = "messaging.consumer.group.name"
-CLIENT_ID = "messaging.client.id"
 MESSAGE_ID = "messaging.message.id"
 CONVERSATION_ID = "messaging.message.conversation_id"
 BATCH_COUNT = "messaging.batch.message_count"
-OFFSET = "messaging.kafka.offset"
+OFFSET = "kafka.offset" if NEWER else "messaging.kafka.offset"
 SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 ERROR_TYPE = "error.type"
@@ -34,3 +38,4 @@ LINK_TYPE = "app.link.type"
 REDRIVE_ID = "app.redrive.id"
 REDRIVE_COUNT = "app.redrive.count"
 EFFECT = "app.effect"
+MAIL_TEMPLATE = "app.mail.template"

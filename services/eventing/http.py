@@ -16,6 +16,7 @@ from eventing import attributes, tracing
 from eventing.health import Health
 from eventing.metrics import HTTP_DURATION
 from eventing.problems import answer, install, problems
+from eventing.sampling import sampled_trace
 
 MAX_BODY = 64 << 10  # bytes of a request's body; an event made of it may not be larger
 DISCARDED = 8 << 20  # bytes of a larger body that are read and dropped, so that its sender can read our answer
@@ -157,7 +158,8 @@ class Observed:
                 span.update_name(f"{method} {route}")
                 span.set_attributes({attributes.HTTP_ROUTE: route, attributes.HTTP_STATUS: sent.status})
                 if not sent.streamed:
-                    HTTP_DURATION.labels(method, route, sent.status).observe(time.perf_counter() - started)
+                    example = {"trace_id": trace_id} if (trace_id := sampled_trace(span)) else None
+                    HTTP_DURATION.labels(method, route, sent.status).observe(time.perf_counter() - started, example)
                 if sent.status >= 500:
                     tracing.failed(span, str(sent.status))
 

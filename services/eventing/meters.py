@@ -1,10 +1,13 @@
 """What a group's handlers did, as metrics; what belongs to one combination of labels is looked up once."""
 
+from opentelemetry.trace import Span
+
 from eventing import contract
 from eventing.event import Event
 from eventing.metrics import END_TO_END, EVENTS, PROCESS_DURATION
 from eventing.outcome import Kind, Outcome
 from eventing.plain_metrics import Count, Distribution
+from eventing.sampling import sampled_trace
 
 
 class Meters:
@@ -15,15 +18,15 @@ class Meters:
         self._ends: dict[tuple[str, str, Kind], tuple[Count, Distribution]] = {}
         self._durations: dict[tuple[str, type | None], Distribution] = {}
 
-    def attempted(self, topic: str, outcome: Outcome, seconds: float) -> None:
-        """Measure one attempt."""
+    def attempted(self, topic: str, outcome: Outcome, seconds: float, span: Span | None = None) -> None:
+        """Measure one attempt, and note its span's trace as an example."""
         error = outcome.error
         key = (topic, None if error is None else type(error))
         found = self._durations.get(key)
         if found is None:
             name = "" if error is None else type(error).__name__
             found = self._durations[key] = PROCESS_DURATION.of(topic, self._group, name)
-        found.observe(seconds)
+        found.observe(seconds, None if span is None else sampled_trace(span))
 
     def ended(self, topic: str, event: Event | None, outcome: Outcome, now: float | None = None) -> None:
         """Count how an attempt ended; with `now` (seconds since the epoch), also how long after it happened."""

@@ -14,6 +14,16 @@ HTTP_DURATION = Histogram(
     "http_server_request_duration_seconds", "Duration of HTTP requests.", ["method", "route", "status"]
 )
 
+_OPERATIONS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+
+SENT = Counts("messaging_client_sent_messages_total", "Records sent, by what became of them.", ["topic", "error_type"])
+OPERATION_DURATION = Distributions(
+    "messaging_client_operation_duration_seconds",
+    "Duration of a request to the broker.",
+    ["op", "topic", "error_type"],
+    _OPERATIONS,
+)
+
 OUTBOX_INSERTED = Counter("outbox_inserted_total", "Events written to the outbox.", ["topic", "type"])
 OUTBOX_PUBLISHED = Counter("outbox_published_total", "Events the broker acknowledged.", ["topic"])
 OUTBOX_PUBLISH_ERRORS = Counter("outbox_publish_errors_total", "Sends that failed.", ["topic", "error_type"])
@@ -32,6 +42,7 @@ OUTBOX_LEASED = Gauge("outbox_leased_buckets", "Buckets this relay owns.")
 OUTBOX_UNOWNED = Gauge("outbox_unowned_buckets", "Buckets no relay owns.")
 OUTBOX_LEASE_CHANGES = Counter("outbox_lease_changes_total", "Buckets claimed, released or lost.", ["reason"])
 OUTBOX_TRANSACTION = Gauge("outbox_oldest_transaction_seconds", "Age of the oldest writing transaction.")
+OUTBOX_DEAD = Gauge("outbox_table_dead_ratio", "Part of the outbox's rows that wait for a vacuum, from 0 to 1.")
 
 CONSUMED = Counter("messaging_client_consumed_messages_total", "Records delivered by the broker.", ["topic", "group"])
 EVENTS = Counts("consumer_events_total", "Events by how they ended.", ["group", "topic", "type", "outcome"])
@@ -39,7 +50,7 @@ PROCESS_DURATION = Distributions(
     "messaging_process_duration_seconds",
     "Duration of one attempt.",
     ["topic", "group", "error_type"],
-    (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
+    _OPERATIONS,
 )
 END_TO_END = Distributions(
     "event_end_to_end_delay_seconds", "From when it happened to its effect.", ["group", "type"], _DELAYS
@@ -64,3 +75,5 @@ LOST_RANGE = Counter("consumer_lost_records_total", "Offsets that expired before
 CACHE_INVALIDATIONS = Counter("cache_invalidations_total", "Invalidations by outcome.", ["outcome"])
 EMAILS = Counter("email_sends_total", "Mails by what became of them.", ["template", "outcome"])
 EMAILS_AMBIGUOUS = Gauge("email_ambiguous_open", "Mails that may or may not have been sent.")
+
+SPANS_DROPPED = Counter("otel_spans_dropped_total", "Spans that did not reach the collector.")

@@ -4,12 +4,15 @@ Every consumed event passes here. A counter and two histograms of prometheus_cli
 they are turned into its families when somebody scrapes.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 
 class Count:
@@ -32,7 +35,8 @@ class Counts(Collector):
 
     def of(self, *labels: str) -> Count:
         """Return the counter of these labels; keep it."""
-        return self._counts.setdefault(labels, Count())
+        found = self._counts.get(labels)
+        return found if found is not None else self._counts.setdefault(labels, Count())
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Yield the family, as prometheus_client wants it."""
@@ -45,17 +49,30 @@ class Counts(Collector):
 class Distribution:
     """One histogram."""
 
-    __slots__ = ("bounds", "buckets", "sum")
+    __slots__ = ("bounds", "buckets", "exemplars", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.buckets = [0] * (len(bounds) + 1)
+        self.exemplars: dict[int, Exemplar] = {}  # the last one of each bucket
         self.sum = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count a value."""
-        self.buckets[bisect_left(self.bounds, value)] += 1
+    def observe(self, value: float, trace_id: str | None = None) -> None:
+        """Count a value; the trace it was seen in, when it is sampled, is what a dashboard leads to."""
+        bucket = bisect_left(self.bounds, value)
+        self.buckets[bucket] += 1
         self.sum += value
+        if trace_id is not None:
+            self.exemplars[bucket] = Exemplar({"trace_id": trace_id}, value, time.time())
+
+    def cumulated(self) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+        """Return bound, values up to it and exemplar of each bucket, as prometheus_client wants them."""
+        names = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
+        made: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+        for at, (name, total) in enumerate(zip(names, accumulate(self.buckets), strict=True)):
+            example = self.exemplars.get(at)
+            made.append((name, float(total)) if example is None else (name, float(total), example))
+        return made
 
 
 class Distributions(Collector):
@@ -69,15 +86,12 @@ class Distributions(Collector):
 
     def of(self, *labels: str) -> Distribution:
         """Return the histogram of these labels; keep it."""
-        return self._found.setdefault(labels, Distribution(self._bounds))
+        found = self._found.get(labels)
+        return found if found is not None else self._found.setdefault(labels, Distribution(self._bounds))
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Yield the family, as prometheus_client wants it."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         for labels, found in list(self._found.items()):
-            total, buckets = 0, []
-            for bound, count in zip((*self._bounds, float("inf")), found.buckets, strict=True):
-                total += count
-                buckets.append(("+Inf" if bound == float("inf") else str(float(bound)), float(total)))
-            family.add_metric(labels, buckets, sum_value=found.sum)
+            family.add_metric(labels, found.cumulated(), sum_value=found.sum)
         yield family

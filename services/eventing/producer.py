@@ -7,6 +7,7 @@ then duplicate it, with the same event id; it cannot reorder first deliveries.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from aiokafka.errors import (
 
 from eventing.errors import SendFailed
 from eventing.headers import Headers
+from eventing.metrics import OPERATION_DURATION, SENT
 from eventing.settings import Settings
 
 # The record itself is at fault, or its topic is: the same send fails again.
@@ -89,7 +91,7 @@ class Producer:
             SendFailed: with `final` when the same record can never be accepted; otherwise the outcome is
                 unknown: the record may have been written.
         """
-        async with self._bounded(topic) as hold:
+        async with self._sending(topic) as hold:
             await _know(hold.client, topic)
             acknowledged = await _hand(hold.client, topic, value, key, headers, partition)
             hold.handed = True
@@ -113,7 +115,7 @@ class Producer:
         Raises:
             SendFailed: as `send`; with `final` when the broker refused the batch, so none of it was written.
         """
-        async with self._bounded(topic) as hold:
+        async with self._sending(topic) as hold:
             await _know(hold.client, topic)
             batch = hold.client.create_batch()
             for key, value, headers in records:
@@ -130,6 +132,21 @@ class Producer:
         async with asyncio.timeout(self._settings.kafka_request_timeout):
             client = await self._ready()
             await client.client.fetch_all_metadata()
+
+    @asynccontextmanager
+    async def _sending(self, topic: str) -> AsyncIterator[_Hold]:
+        """Lend the client as `_bounded` does, and measure the request and what became of its records."""
+        started, failure, records = time.perf_counter(), "", 1
+        try:
+            async with self._bounded(topic) as hold:
+                yield hold
+            records = hold.records
+        except SendFailed as error:
+            failure, records = error.reason, error.records
+            raise
+        finally:
+            SENT.of(topic, failure).value += records
+            OPERATION_DURATION.of("send", topic, failure).observe(time.perf_counter() - started)
 
     @asynccontextmanager
     async def _bounded(self, topic: str) -> AsyncIterator[_Hold]:

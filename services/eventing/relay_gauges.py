@@ -6,7 +6,14 @@ import asyncpg
 
 from eventing.database import Database
 from eventing.errors import Unavailable
-from eventing.metrics import OUTBOX_BLOCKED, OUTBOX_OLDEST, OUTBOX_PENDING, OUTBOX_TRANSACTION, OUTBOX_UNOWNED
+from eventing.metrics import (
+    OUTBOX_BLOCKED,
+    OUTBOX_DEAD,
+    OUTBOX_OLDEST,
+    OUTBOX_PENDING,
+    OUTBOX_TRANSACTION,
+    OUTBOX_UNOWNED,
+)
 from eventing.sql import load
 
 _SQL = load("eventing", "outbox")
@@ -27,4 +34,5 @@ async def watch(database: Database) -> None:
             OUTBOX_BLOCKED.set(row["blocked"])
             OUTBOX_UNOWNED.set(row["unowned"])
             OUTBOX_TRANSACTION.set(row["oldest_transaction"])
+            OUTBOX_DEAD.set(row["dead"])
         await asyncio.sleep(EVERY)

@@ -13,7 +13,16 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased, Sampler, SamplingResult
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState, get_current_span
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    TraceState,
+    get_current_span,
+)
 
 # W3C Trace Context, level 1: version, trace id, parent id, and flags whose lowest bit is not set.
 _UNSAMPLED = re.compile("(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
@@ -110,3 +119,11 @@ class Unsampled(NonRecordingSpan):
             trace_id = int(self._leader[3:35], 16) if self._leader else _random.generate_trace_id()
             self._made = SpanContext(trace_id, _random.generate_span_id(), is_remote=False, trace_flags=TraceFlags(0))
         return self._made
+
+
+def sampled_trace(span: Span) -> str | None:
+    """Return the id of a span's trace when a backend may have it, as W3C spells it."""
+    if isinstance(span, Unsampled):
+        return None
+    context = span.get_span_context()
+    return f"{context.trace_id:032x}" if context.trace_flags.sampled else None

@@ -82,7 +82,7 @@ class Settlement:
     def attempted(self, entry: Entry, outcome: Outcome) -> None:
         """Measure an attempt."""
         if outcome.kind is not Kind.EARLY:
-            self._meters.attempted(entry.record.topic, outcome, time.perf_counter() - entry.started)
+            self._meters.attempted(entry.record.topic, outcome, time.perf_counter() - entry.started, entry.previous)
 
     async def write(self, entry: Entry, event: Event | None, outcome: Outcome) -> float | None:
         """Write a record where it goes next; returns seconds to wait before trying again, None when it is written."""

@@ -6,21 +6,23 @@ once and never recorded on spans (semantic conventions, `docs/exceptions`).
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 
 from eventing import attributes as at
 from eventing.event import Event
+from eventing.exporter import export
 from eventing.headers import REDRIVE_ID
 from eventing.placement import carrier, context_of, extracted, place
 from eventing.sampling import Ids, Sampling, Unsampled
@@ -45,7 +47,7 @@ def configure() -> TracerProvider:
     if exporting():
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  # 0.2 s
 
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        export(provider, OTLPSpanExporter())
     trace.set_tracer_provider(provider)
     return provider
 
@@ -84,12 +86,12 @@ def relayed(topic: str, origins: Sequence[tuple[str, str | None]]) -> Iterator[N
         yield
         return
     known = _messaging(topic, "send", "send") | {at.BATCH_COUNT: len(origins)}
-    with _linked(f"send {topic}", SpanKind.CLIENT, known, origins):
+    with _linked(f"send {topic}", SpanKind.CLIENT, known, origins, {}):
         yield
 
 
 def processed(
-    event: Event, *, topic: str, partition: int, offset: int, group: str, previous: Span | None
+    event: Event, *, topic: str, partition: int, offset: int, written: int, group: str, previous: Span | None
 ) -> AbstractContextManager[Span]:
     """Span of one attempt at an event.
 
@@ -98,6 +100,7 @@ def processed(
         topic: where this delivery was read, with `partition` and `offset`.
         partition: see topic.
         offset: see topic.
+        written: when the record was written there, in milliseconds since the epoch.
         group: the consumer group.
         previous: span of the attempt before this one, None at the first.
     """
@@ -107,6 +110,8 @@ def processed(
     known = _messaging(topic, "process", "process") | {
         at.PARTITION: str(partition), at.OFFSET: offset, at.GROUP: group, at.MESSAGE_ID: event.id,
         at.EVENT_ID: event.id, at.EVENT_TYPE: event.type, at.EVENT_SOURCE: event.source, at.ATTEMPT: event.attempt,
+        at.OUTBOX_DELAY: max(0, written - int(event.time.timestamp() * 1000)),
+        at.BROKER_DELAY: max(0, int(time.time() * 1000) - written),
     }  # fmt: skip
     if event.correlation_id:
         known[at.CONVERSATION_ID] = event.correlation_id
@@ -131,13 +136,13 @@ def processed_batch(events: Sequence[Event], group: str) -> Iterator[None]:
     topic = events[0].topic
     known = _messaging(topic, "process", "process") | {at.GROUP: group, at.BATCH_COUNT: len(events)}
     origins = [(event.id, event.leader) for event in events]
-    with _linked(f"process {topic}", SpanKind.CONSUMER, known, origins):
+    with _linked(f"process {topic}", SpanKind.CONSUMER, known, origins, {at.LINK_TYPE: "origin"}):
         yield
 
 
 @contextmanager
 def _linked(
-    name: str, kind: SpanKind, known: dict[str, Any], origins: Sequence[tuple[str, str | None]]
+    name: str, kind: SpanKind, known: dict[str, Any], origins: Sequence[tuple[str, str | None]], about: dict[str, str]
 ) -> Iterator[Span]:
     """Open a root linked to where its events were created, as far as they are traced; none when none of them is."""
     led = [(event_id, leader) for event_id, leader in origins if leader]
@@ -147,7 +152,7 @@ def _linked(
             yield span
         return
     links = [
-        Link(context, {at.LINK_TYPE: "origin", at.MESSAGE_ID: event_id})
+        Link(context, {at.MESSAGE_ID: event_id} | about)
         for event_id, leader in traced[:MAX_LINKS]
         if (context := context_of(leader))
     ]
@@ -220,8 +225,11 @@ def committing(topic: str, group: str, highest: int) -> Iterator[None]:
 
 
 @contextmanager
-def effect(name: str, **known: str | int) -> Iterator[Span]:
+def effect(name: str, known: Mapping[str, str] = MappingProxyType({})) -> Iterator[Span]:
     """Span of an effect on something outside: a transaction, a mail, a cache entry."""
+    if not exporting():
+        yield trace.INVALID_SPAN
+        return
     with _span(name, SpanKind.CLIENT, {at.EFFECT: name, **known}) as span:
         yield span
 

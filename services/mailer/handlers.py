@@ -1,5 +1,6 @@
 """Welcome every new user by mail."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from contracts.users import UserRegistered
@@ -16,7 +17,12 @@ WELCOME = "Hello {name},\n\nyour account is ready.\n"
 async def mail(database: Database) -> AsyncIterator[Mail]:
     """Open the way to the mail server."""
     async with Mail(database, MailerSettings.read()) as opened:
-        yield opened
+        watching = asyncio.create_task(opened.watch())
+        try:
+            yield opened
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
 
 
 @consumer.on(UserRegistered)

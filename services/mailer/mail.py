@@ -4,11 +4,14 @@ pending → sending → sent | ambiguous | suppressed | expired | refused. The d
 spoken to, so a crash leaves `sending` behind: once that attempt must be over, the mail is in doubt.
 """
 
+import asyncio
+from contextlib import suppress
 from email.message import EmailMessage
 
+import asyncpg
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from eventing import Database, Event, Overload, Permanent, Temporary
+from eventing import Database, Event, Overload, Permanent, Temporary, attributes
 from eventing.errors import Unavailable
 from eventing.metrics import EMAILS, EMAILS_AMBIGUOUS
 from eventing.sql import load
@@ -18,6 +21,7 @@ from mailer.smtp import Ambiguous, Server
 
 _SQL = load("mailer", "intent")
 
+LOOK_EVERY = 15.0  # seconds between counts of the mails in doubt
 INSIST = 60.0  # seconds; longer than a database takes to restart or fail over
 
 Intent = tuple[str, str, str]  # event id, template, recipient
@@ -39,6 +43,14 @@ class Mail:
         """Close the connections."""
         await self._server.close()
 
+    async def watch(self) -> None:
+        """Keep saying how many mails wait for a person, until cancelled; an outage leaves the last number."""
+        while True:
+            with suppress(Unavailable, TimeoutError, asyncpg.PostgresError):
+                row = await self._database.fetchrow(_SQL["ambiguous"])
+                EMAILS_AMBIGUOUS.set(row["count"] if row else 0)
+            await asyncio.sleep(LOOK_EVERY)
+
     async def send(self, event: Event, template: str, *, to: str, subject: str, text: str) -> None:
         """Send one mail for an event, unless it was sent, suppressed or has expired.
 
@@ -48,8 +60,7 @@ class Mail:
         intent = (event.id, template, to.lower())
         if not await self._decided(intent, event):
             return
-        with effect("smtp send") as span:
-            span.set_attribute("app.mail.template", template)
+        with effect("smtp send", {attributes.MAIL_TEMPLATE: template}):
             try:
                 await self._server.send(self._compose(intent, to=to, subject=subject, text=text))
             except Ambiguous as error:
@@ -88,8 +99,6 @@ class Mail:
         if not await self._database.fetchrow(_SQL["doubt"], *intent, "ambiguous" if hold else again):
             return False
         EMAILS.labels(intent[1], "ambiguous").inc()
-        row = await self._database.fetchrow(_SQL["ambiguous"])
-        EMAILS_AMBIGUOUS.set(row["count"] if row else 0)
         return not hold
 
     async def _settle(self, intent: Intent, state: str) -> None:

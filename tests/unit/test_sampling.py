@@ -46,7 +46,7 @@ def event(traceparent=None, *, age=0.0, **changes):
 
 
 def attempt(an_event, previous=None):
-    return tracing.processed(an_event, topic="users", partition=0, offset=7, group="g", previous=previous)
+    return tracing.processed(an_event, topic="users", partition=0, offset=7, written=0, group="g", previous=previous)
 
 
 def test_an_event_whose_creation_was_not_sampled_makes_no_span(traced):

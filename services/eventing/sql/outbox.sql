@@ -72,11 +72,13 @@ INSERT INTO eventing.outbox_blocked OVERRIDING SYSTEM VALUE SELECT * FROM moved
 
 -- state --
 -- What the gauges show: rows waiting, the age of the oldest in seconds, blocked keys, unowned buckets, the oldest
--- transaction in seconds.
+-- transaction in seconds, the part of dead rows.
 SELECT
     (SELECT count(*) FROM eventing.outbox) AS pending,
     coalesce((SELECT extract(epoch FROM clock_timestamp() - min(created_at)) FROM eventing.outbox), 0)::float8 AS oldest,
     (SELECT count(*) FROM eventing.outbox_blocked_key) AS blocked,
     (SELECT count(*) FROM eventing.outbox_lease WHERE owner IS NULL OR expires_at < clock_timestamp()) AS unowned,
     coalesce((SELECT extract(epoch FROM clock_timestamp() - min(xact_start)) FROM pg_stat_activity
-        WHERE datname = current_database() AND backend_xid IS NOT NULL), 0)::float8 AS oldest_transaction
+        WHERE datname = current_database() AND backend_xid IS NOT NULL), 0)::float8 AS oldest_transaction,
+    coalesce((SELECT n_dead_tup::float8 / nullif(n_dead_tup + n_live_tup, 0) FROM pg_stat_user_tables
+        WHERE relid = 'eventing.outbox'::regclass), 0)::float8 AS dead
