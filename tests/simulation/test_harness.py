@@ -1,5 +1,6 @@
 """The harness as a service author uses it: the shipped runtime, a broker in memory, virtual time."""
 
+import asyncio
 import time
 
 import pytest
@@ -8,6 +9,7 @@ from tenacity import wait_fixed
 from eventing import Consumer, Contract, Event, Permanent, Retries, Temporary
 from eventing.errors import EventingError, Misconfigured
 from eventing.testing import Harness, virtual_time
+from eventing.tracing import story
 
 
 class Ticked(Contract, type="test.harness.ticked.v1", topic="harness-ticks", key="key"):
@@ -137,3 +139,20 @@ async def test_another_version_of_a_consumer_goes_on_where_the_first_one_stopped
 def test_a_setting_that_does_not_exist_is_refused():
     with pytest.raises(Misconfigured, match="consumer_atempts"):
         Harness(Consumer("g"), consumer_atempts=3)
+
+
+@virtual_time
+async def test_the_event_that_is_handled_is_the_cause_of_what_its_handler_adds():
+    consumer, causes = Consumer("g"), []
+
+    @consumer.on(Ticked)
+    async def handle(tick: Ticked, event: Event) -> None:
+        await asyncio.sleep(1 / (tick.n + 1))  # the others run meanwhile
+        causes.append((event.id, story()[1]))
+
+    async with Harness(consumer) as harness:
+        await harness.publish(*ticks(*((f"k{n}", n) for n in range(10))))
+        await harness.settled()
+    assert len(causes) == 10
+    assert all(own == cause for own, cause in causes)
+    assert story() == (None, None)
