@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eventing import dlq_cli, outbox_cli, process
+from eventing import dlq_cli, outbox_cli, process, trail_cli
 from eventing.consumer import Consumer
 from eventing.errors import EventingError, Misconfigured
 from eventing.settings import settings
@@ -17,6 +17,8 @@ from eventing.settings import settings
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(dlq_cli.app, name="dlq")
 app.add_typer(outbox_cli.app, name="outbox")
+app.command()(trail_cli.trace)
+app.command()(trail_cli.why)
 
 Module = Annotated[str, typer.Argument(help="Python module, e.g. mailer.handlers")]
 

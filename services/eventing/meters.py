@@ -28,14 +28,16 @@ class Meters:
             found = self._durations[key] = PROCESS_DURATION.of(topic, self._group, name)
         found.observe(seconds, None if span is None else sampled_trace(span))
 
-    def ended(self, topic: str, event: Event | None, outcome: Outcome, now: float | None = None) -> None:
+    def ended(
+        self, topic: str, event: Event | None, outcome: Outcome, now: float | None = None, span: Span | None = None
+    ) -> None:
         """Count how an attempt ended; with `now` (seconds since the epoch), also how long after it happened."""
         key = (topic, "" if event is None else event.type, outcome.kind)
         found = self._ends.get(key) or self._open(key, event)
         found[0].value += 1
         if now is not None and event is not None:
             delay = now - event.time.timestamp()
-            found[1].observe(delay if delay > 0 else 0.0)
+            found[1].observe(delay if delay > 0 else 0.0, None if span is None else sampled_trace(span))
 
     def _open(self, key: tuple[str, str, Kind], event: Event | None) -> tuple[Count, Distribution]:
         """Look up what belongs to the labels; only types of a contract are labels, since anybody can write others."""

@@ -156,7 +156,7 @@ class Settlement:
 
     def _finish(self, entry: Entry, event: Event | None, outcome: Outcome) -> bool:
         effective = outcome.kind is not Kind.RETRIED
-        self._meters.ended(entry.record.topic, event, outcome, wall() if effective else None)
+        self._meters.ended(entry.record.topic, event, outcome, wall() if effective else None, entry.previous)
         if outcome.kind is Kind.PROCESSED:
             if self.gate.reason is not None:
                 self.gate.passed()
