@@ -61,6 +61,7 @@ class Leases:
         """
         started = time.monotonic()
         async with self._database.transaction() as tx:
+            await tx.execute(_SQL["relax"])
             await tx.execute(_SQL["heartbeat"], self.owner, self._seconds)
             alive = await tx.fetchval(_SQL["alive"], self._seconds)
             share = math.ceil(BUCKETS / max(alive, 1))

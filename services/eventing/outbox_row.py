@@ -8,6 +8,16 @@ from eventing.headers import Headers
 Key = tuple[str, str]  # aggregate type and id: the unit of order
 Record = tuple[bytes, bytes, Headers]  # key, value, headers
 
+_ALWAYS = ((headers.CONTENT_TYPE, b"application/json"), (headers.SPECVERSION, b"1.0"))
+_OPTIONAL = (  # header and column
+    (headers.DATASCHEMA, "dataschema"),
+    (headers.CORRELATIONID, "correlationid"),
+    (headers.CAUSATIONID, "causationid"),
+    (headers.ORIGIN_TRACEPARENT, "traceparent"),
+    (headers.TRACEPARENT, "traceparent"),
+    (headers.TRACESTATE, "tracestate"),
+)
+
 
 def key_of(row: asyncpg.Record) -> Key:
     """Return the key whose order the row is part of."""
@@ -21,22 +31,20 @@ def record_of(row: asyncpg.Record) -> Record:
 
 def record_headers(row: asyncpg.Record) -> Headers:
     """Return the CloudEvents headers of an outbox row, and its creation context as the first hop."""
-    named = {
-        headers.CONTENT_TYPE: "application/json",
-        headers.SPECVERSION: "1.0",
-        headers.ID: str(row["id"]),
-        headers.SOURCE: row["source"],
-        headers.TYPE: row["type"],
-        headers.SUBJECT: row["aggregateid"],
-        headers.TIME: row["created_at"].isoformat(),
-        headers.DATASCHEMA: row["dataschema"],
-        headers.PARTITIONKEY: row["aggregateid"],
-        headers.AGGREGATEVERSION: str(row["aggregateversion"]),
-        headers.CORRELATIONID: row["correlationid"],
-        headers.CAUSATIONID: row["causationid"],
-        headers.EXPIRYTIME: row["expirytime"].isoformat() if row["expirytime"] else None,
-        headers.ORIGIN_TRACEPARENT: row["traceparent"],
-        headers.TRACEPARENT: row["traceparent"],
-        headers.TRACESTATE: row["tracestate"],
-    }
-    return [(name, value.encode()) for name, value in named.items() if value]
+    key = row["aggregateid"].encode()
+    made = [
+        *_ALWAYS,
+        (headers.ID, str(row["id"]).encode()),
+        (headers.SOURCE, row["source"].encode()),
+        (headers.TYPE, row["type"].encode()),
+        (headers.SUBJECT, key),
+        (headers.TIME, row["created_at"].isoformat().encode()),
+        (headers.PARTITIONKEY, key),
+        (headers.AGGREGATEVERSION, b"%d" % row["aggregateversion"]),
+    ]
+    for name, column in _OPTIONAL:
+        if value := row[column]:
+            made.append((name, value.encode()))
+    if expires := row["expirytime"]:
+        made.append((headers.EXPIRYTIME, expires.isoformat().encode()))
+    return made

@@ -18,6 +18,7 @@ from eventing.database import Database
 from eventing.errors import SendFailed, Unavailable
 from eventing.lease import Leases
 from eventing.metrics import OUTBOX_BATCH, OUTBOX_PUBLISH_DELAY, OUTBOX_PUBLISHED, OUTBOX_UNMARKED
+from eventing.outbox import BUCKETS
 from eventing.producer import Producer
 from eventing.sender import Rows, Sender
 from eventing.sql import load
@@ -27,6 +28,8 @@ _SQL = load("eventing", "outbox")
 
 POLL_MIN = 0.01  # seconds between polls while events flow
 BACKOFF = (0.2, 5.0)  # seconds to wait after an outage: first, at most
+HANDS = 4  # each moves its part of the buckets: one encodes while the other waits for the database or the broker
+BUSY = 200  # rows of a step from which all hands are used: for a few, one question is cheaper than several
 ROWS_PER_BUCKET = 8  # at least; more when few buckets share a batch
 
 log = structlog.get_logger()
@@ -53,7 +56,8 @@ class Relay:
         self._poll_max = poll_max
         self._hinted = asyncio.Event()
         self._wake = Wake(database, self._heard)
-        self._full = 256  # buckets that gave as many rows as were asked for, at the last read
+        self._moved = 0  # rows of the last step
+        self._full = [BUCKETS] * HANDS  # buckets that gave as many rows as were asked for, at the last read
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop` is set; outages of the database or the broker are waited for."""
@@ -89,7 +93,7 @@ class Relay:
             raise Unavailable(self.outage)
 
     async def step(self) -> int:
-        """Read one batch, send it, forget what was acknowledged; returns how many rows left the outbox.
+        """Move one batch with each hand; returns how many rows left the outbox.
 
         Raises:
             SendFailed: the broker did not answer; the rows stay and come again.
@@ -98,8 +102,20 @@ class Relay:
         buckets = self.leases.buckets
         if not buckets:
             return 0
-        await self.leases.floors.look()
-        rows = await self._read(buckets)
+        hands = HANDS if self._moved >= BUSY else 1
+        found = await asyncio.gather(
+            *(self._hand(buckets[n::hands], n) for n in range(hands)), return_exceptions=True
+        )  # a hand that fails lets the other finish: what it sends is acknowledged and forgotten
+        for failure in found:
+            if isinstance(failure, BaseException):
+                raise failure
+        await self.leases.floors.look()  # no event waits for it here
+        self._moved = sum(found)  # type: ignore[arg-type]  # numbers alone are left
+        return self._moved
+
+    async def _hand(self, buckets: list[int], number: int) -> int:
+        """Read one batch of these buckets, send it, forget what was acknowledged."""
+        rows = await self._read(buckets, number)
         if not rows:
             return 0
         OUTBOX_BATCH.observe(len(rows))
@@ -107,13 +123,13 @@ class Relay:
         await self._park(aside)
         return len(aside) + await self._send([row for row in rows if not row["blocked"]])
 
-    async def _read(self, buckets: list[int]) -> Rows:
-        floors = self.leases.floors
-        limit = max(ROWS_PER_BUCKET, self._batch // max(1, self._full))
+    async def _read(self, buckets: list[int], number: int) -> Rows:
+        floors, most = self.leases.floors, self._batch // HANDS
+        limit = max(ROWS_PER_BUCKET, most // max(1, self._full[number]))
         rows = await self._database.fetch(_SQL["read"], buckets, floors.of(buckets), limit, floors.server)
         floors.advance(buckets, {row["bucket"]: row["seq"] for row in reversed(rows)})
-        self._full = sum(count >= limit for count in Counter(row["bucket"] for row in rows).values())
-        return rows[: self._batch]
+        self._full[number] = sum(count >= limit for count in Counter(row["bucket"] for row in rows).values())
+        return rows[:most]
 
     async def _send(self, rows: Rows) -> int:
         with _spans(rows):

@@ -86,3 +86,16 @@ def left_of(place):
             if f"{MARK}={place}".encode() in entry.read_bytes():
                 found.append(entry.parent.name)
     return found
+
+
+async def test_a_quick_run_of_the_relay_writes_rates_and_latency(broker, tmp_path):
+    figures = tmp_path / "figures.json"
+    argv = (*BENCH[:-1], "relay", "--quick", "--json", figures)
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    output, _ = await asyncio.wait_for(process.communicate(), 200)
+    assert process.returncode == 0, output.decode()
+    found = json.loads(figures.read_text())
+    assert set(found["rates"]) == {"one relay", "four relays", "one relay, one key", "aiokafka's producer"}
+    assert all(rate > 0 for rates in found["rates"].values() for rate in rates)
+    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"]
+    assert found["latency_ms"]["events"] == 1_500

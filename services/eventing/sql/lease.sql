@@ -1,3 +1,7 @@
+-- relax --
+-- Wait for no disk: a crash that forgets a renewal ends a lease early, which costs duplicates at most.
+SET LOCAL synchronous_commit = off
+
 -- heartbeat --
 -- Say that this relay lives, and forget those that have been silent for ten leases.
 WITH gone AS (DELETE FROM eventing.outbox_relay WHERE seen_at < clock_timestamp() - $2 * interval '10 second')

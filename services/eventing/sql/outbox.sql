@@ -36,9 +36,14 @@ LEFT JOIN eventing.outbox_blocked_key AS k USING (aggregatetype, aggregateid)
 ORDER BY o.seq
 
 -- delete --
--- Forget rows the broker has acknowledged.
-DELETE FROM eventing.outbox AS o USING unnest($1::smallint[], $2::bigint[]) AS acked (bucket, seq)
-WHERE o.bucket = acked.bucket AND o.seq = acked.seq
+-- Forget rows the broker has acknowledged. By place, found row by row: a join with the table is planned as a scan of the
+-- whole backlog (48 ms instead of 9 for 2,000 of 20,000 rows).
+DELETE FROM eventing.outbox WHERE ctid = ANY (ARRAY(
+    SELECT found.ctid FROM unnest($1::smallint[], $2::bigint[]) AS acked (bucket, seq)
+    CROSS JOIN LATERAL (
+        SELECT o.ctid FROM eventing.outbox AS o WHERE o.bucket = acked.bucket AND o.seq = acked.seq LIMIT 1
+    ) AS found
+))
 
 -- block --
 -- Stop one key at a row the broker refuses: its later events queue behind it. Nothing happens when the row is gone:

@@ -1,7 +1,9 @@
 """`bench`: its commands and flags."""
 
+import json
 import signal
 from collections.abc import Coroutine
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -9,6 +11,7 @@ import typer
 from rich.console import Console
 
 from workbench import ending
+from workbench.bench import relay as relays
 from workbench.bench.consumer import measure
 from workbench.bench.gates import evaluate
 from workbench.bench.plan import Plan
@@ -53,6 +56,23 @@ def consumer(
         draw(found, picture)
     full = not (quick or shape or runner)
     raise SystemExit(1 if failed or (full and any(gate.missed for gate in gates)) else 0)
+
+
+@app.command()
+def relay(
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each runner; the median counts")] = 3,
+    json_file: Annotated[Path | None, _file("--json", "Write the figures")] = None,
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="One run with a tenth of the rows; gates nothing")] = False,
+) -> None:
+    """Measure the relay beside aiokafka's producer alone, and how long an event waits for its handler."""
+    console = Console()
+    rates, latency = _to_the_end(relays.measure(runs, console, quick=quick), console)
+    gates = relays.gates(rates, latency)
+    console.print(relays.table(rates, latency), gates_table(gates))
+    if json_file:
+        json_file.write_text(json.dumps({"rates": rates, "latency_ms": asdict(latency)}, indent=2) + "\n")
+    raise SystemExit(1 if not quick and any(gate.missed for gate in gates) else 0)
 
 
 def _to_the_end(work: Coroutine[Any, Any, T], console: Console) -> T:
