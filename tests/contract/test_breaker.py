@@ -99,7 +99,7 @@ async def test_events_that_follow_their_parked_key_need_no_probe_of_their_own(de
     await desk.publish(*((f"k{n}", n) for n in range(5)), *(("k0", n) for n in range(5, 35)), partition=0)
     async with desk.running(flood.consumer, consumer_breaker_row=5) as runtime:
         first = hasten(runtime, desk)
-        letters = await desk.buried(4 + 30, 6 * first + 10)
+        letters = await desk.buried(5 + 30, 6 * first + 10)
         assert runtime.settlement.breaker.reason
     followed = [letter.n for letter in letters if letter.disposition == "sequence-parked"]
     assert followed == list(range(5, 35))
