@@ -67,6 +67,7 @@ class Intake:
         self._unplaced = set(places)
         self._generation += 1
         self._suspects.clear()
+        self._room.set()
 
     def revoked(self) -> None:
         """Forget partitions that had no position yet."""
@@ -139,8 +140,8 @@ class Intake:
         """Poll every partition that has room, but for suspects."""
         self._room.clear()
         places = [place for place in self._ready() if place not in self._suspects]
-        if not places and self._lanes.partitions and seconds:
-            await self._client.poll([], limit=1, seconds=0.0)
+        if not places and seconds:
+            await self._client.poll([], limit=1, seconds=0.0)  # takes as long as a rebalance, and may bring partitions
             await self._wait_for_room(seconds)
             return
         most = self._settings.consumer_max_records
@@ -163,7 +164,7 @@ class Intake:
                 self._lanes.passed(place, position)
 
     async def _wait_for_room(self, seconds: float) -> None:
-        """Wait until a partition has room again."""
+        """Wait until a partition is there and has room; a poll could not be cut short for it."""
         try:
             async with asyncio.timeout(seconds):
                 await self._room.wait()

@@ -7,7 +7,15 @@ import pytest
 from tests.contract.desk import MemoryDesk, Ticked, Tocked
 from tests.contract.kafka_desk import KafkaDesk
 
+from eventing import commit, outcome, parking, settle
 from eventing.migrate import migrate
+
+WAITS = (  # real seconds here, and most tests wait for one of them
+    (commit, "EVERY", 0.2),
+    (parking, "EVERY", 0.2),
+    (settle, "WRITE_BACKOFF", (0.2, 60.0)),
+    (outcome, "BLOCKED_AT_LEAST", 0.2),
+)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +41,9 @@ def topics(topic_name, monkeypatch):
 
 
 @pytest.fixture
-def kafka(topics, broker, migrated, session_loop):
+def kafka(topics, broker, migrated, session_loop, monkeypatch):
+    for module, name, seconds in WAITS:
+        monkeypatch.setattr(module, name, seconds)
     return KafkaDesk(*topics, broker.bootstrap, migrated, session_loop)
 
 

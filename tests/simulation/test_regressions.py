@@ -79,17 +79,6 @@ STALE_HALVES = {
         ),
         troubles=(Trouble("committed", 1, "evict"), Trouble("start", 2, "fail"), Trouble("handle", 5, "wait")),
     ),
-    "expired": Schedule(
-        mode="batch_block",
-        steps=(
-            Pass(0.5),
-            Do("evict", 5),
-            Send(b"", 0),
-            Send(None, 0, ("stall_permanent",)),
-            Do("turns", 5),
-            Do("expire", 0),
-        ),
-    ),
 }
 
 
