@@ -127,6 +127,8 @@ class Database:
         """Close the pool; connections that do not close within the timeout are cut."""
         for task in self._background:
             task.cancel()
+        if self._background:
+            await asyncio.wait(self._background, timeout=self.timeout)  # they give their connections back
         pool, self._pool = self._pool, None
         if pool is not None:
             try:

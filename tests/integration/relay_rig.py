@@ -100,7 +100,8 @@ class Yard:
                 text = "x" * (LARGE if self.dice.random() < large else 100)
                 added = await outbox.add(tx, Wrote(id=f"k{key}", text=text))
                 await tx.execute("INSERT INTO truth VALUES ($1, $2, $3)", added.id, f"k{key}", added.version)
-            await asyncio.sleep(self.dice.choice((0, 0, 0.005, 0.05)))  # commits overtake each other
+            slow = self.dice.random() < 0.01  # longer than the relay needs to settle its floors
+            await asyncio.sleep(2.5 if slow else self.dice.choice((0, 0, 0.005, 0.05)))  # commits overtake each other
             if self.dice.random() < 0.05:
                 raise RollbackError
 

@@ -1,6 +1,7 @@
 """The relay on a real database and a real broker: nothing lost, order kept, a bad row stops its own key only."""
 
 import asyncio
+import gc
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -246,6 +247,19 @@ async def test_a_hint_after_the_commit_wakes_an_idle_relay(db, topic, relaying):
         await add(db, "k")
         await emptied(db)
         assert asyncio.get_running_loop().time() - started < 5
+
+
+async def test_a_database_that_closes_with_a_hint_under_way_waits_for_its_connection(db):
+    complaints = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    async with Database(db.url) as closing:
+        closing.later(lambda: closing.execute("SELECT pg_sleep(5)"))
+        await until(lambda: db.fetch("SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(5)'"))
+    gc.collect()
+    await asyncio.sleep(0)
+    loop.set_exception_handler(None)
+    assert complaints == []
 
 
 async def test_an_outage_of_the_broker_is_waited_for(db, topic, relaying, broker):
