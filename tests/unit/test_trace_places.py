@@ -72,7 +72,6 @@ async def test_a_hundred_events_at_once_keep_to_their_own_traces(spans):
                 await everybody.wait()  # all of them are inside
                 with tracing.effect(f"effect {number}"):
                     await asyncio.sleep(0)
-                    assert tracing.story()[1] == f"event-{number}"
                 with tracing.created("mails", f"mail-{number}", "t") as hop:
                     await asyncio.sleep(0)
                 assert hop["traceparent"].split("-")[1] == f"{number + 1:032x}"
