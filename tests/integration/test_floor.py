@@ -81,6 +81,29 @@ async def test_a_transaction_that_commits_late_is_read(db, leases):
     assert await look(db, leases.floors) == [1]
 
 
+async def test_a_writer_that_begins_between_the_two_looks_is_read(db, leases, monkeypatch):
+    looks, real, second, begun = [], db.fetchrow, asyncio.Event(), asyncio.Event()
+
+    async def fetchrow(query, *args):
+        looks.append(query)
+        if len(looks) == 2:  # the number has been read, the transactions have not; or the other way round
+            second.set()
+            await begun.wait()
+        return await real(query, *args)
+
+    monkeypatch.setattr(db, "fetchrow", fetchrow)
+    looking = asyncio.create_task(leases.floors.look())
+    async with asyncio.timeout(10), db.transaction() as tx:
+        await second.wait()
+        await outbox.add(tx, Stepped(id="between"))
+        await add(db, "later")
+        await db.execute("DELETE FROM eventing.outbox")
+        begun.set()
+        await looking
+        assert await look(db, leases.floors) == []
+    assert await look(db, leases.floors) == [1]
+
+
 async def test_a_reader_that_stays_open_does_not_hold_the_floors(db, leases):
     async with db.connection() as connection, connection.transaction(isolation="repeatable_read"):
         await connection.fetch("SELECT FROM eventing.outbox")
