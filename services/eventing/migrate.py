@@ -5,15 +5,20 @@ from importlib.resources import files
 from pathlib import Path
 
 import asyncpg
+import structlog
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from eventing.errors import Misconfigured
+from eventing.schema import newer
 
 _one_at_a_time = asyncio.Lock()  # Alembic's environment is global to the process
+log = structlog.get_logger()
 _LOCK = 0x45564B4C  # one migration at a time per database; the number only has to be ours
 
 
@@ -44,6 +49,11 @@ def _upgrade(connection: Connection, package: str) -> None:
     config = _config(package)
     config.attributes["connection"] = connection
     config.attributes["version_table"] = f"{package}_version"
+    found = MigrationContext.configure(connection, opts={"version_table": f"{package}_version"}).get_current_revision()
+    head = ScriptDirectory.from_config(config).get_current_head()
+    if found and head and newer(found, head):
+        log.info("tables_newer", package=package, found=found, known=head)  # a rollback: migrations only expand
+        return
     command.upgrade(config, "head")
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.rig import until
 
 from eventing import Contract, Database, outbox
-from eventing.errors import InvalidContract, StaleVersion, Unavailable
+from eventing.errors import InvalidContract, StaleVersion, Unavailable, UnknownSchema
 from eventing.migrate import migrate
 from eventing.producer import Producer
 from eventing.relay import Relay
@@ -303,7 +303,16 @@ def test_the_code_knows_its_newest_tables():
     assert newest.startswith(f"{VERSION}_")
 
 
-async def test_tables_of_another_version_are_refused_with_the_command(db):
-    await db.execute("UPDATE eventing_version SET version_num = 'e9999'")
-    with pytest.raises(Exception, match="run `eventing migrate`"):
+@pytest.mark.parametrize("found", ["e0002", "x0009", "none"])
+async def test_tables_of_another_version_are_refused_with_the_command(db, found):
+    await db.execute("UPDATE eventing_version SET version_num = $1", found)
+    with pytest.raises(UnknownSchema, match=f"at version {found}.*run `eventing migrate`"):
         await check(db)
+
+
+async def test_newer_tables_are_taken_as_they_are_since_migrations_only_expand(db):
+    await db.execute("UPDATE eventing_version SET version_num = 'e9999'")
+    await check(db)
+    await migrate(db.url, "accounts")
+    assert (await db.fetchrow("SELECT version_num FROM eventing_version"))["version_num"] == "e9999"
+    assert await db.fetchrow("SELECT version_num FROM accounts_version"), "the service's own were upgraded"
