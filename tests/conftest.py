@@ -4,6 +4,7 @@ What a machine cannot run is skipped with its reason, unless it is required.
 """
 
 import os
+import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -45,6 +46,21 @@ def lacking(request):
         pytest.skip(f"{part}: {reason}")
 
     return lacking
+
+
+@pytest.fixture(scope="module")
+def say(request):
+    """Say something to who runs the tests, whatever comes of them."""
+    return request.config.pluginmanager.get_plugin("terminalreporter").write_line
+
+
+@pytest.fixture(scope="module")
+def seed(request, say):
+    """Draw the dice of a chaos run, and tell how to draw them again."""
+    chosen = request.config.getoption("--chaos-seed")
+    chosen = random.randrange(1 << 32) if chosen is None else chosen
+    say(f"chaos: repeat with --chaos-seed {chosen}")
+    return chosen
 
 
 @pytest.fixture(scope="session")

@@ -112,7 +112,7 @@ class Attempts:
         cause = tracing.CAUSE.set(event)
         try:
             if not bound.transactional:
-                return _STALE if await bound(body, event) is STALE else _PROCESSED
+                return done(await bound(body, event))
             return await self._once(bound, body, event)
         finally:
             tracing.CAUSE.reset(cause)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from eventing import tracing
+from eventing import logs, tracing
 from eventing.database import Database
 from eventing.dead_letter_queue import DeadLetterQueue
 from eventing.discard import discard as give_up
@@ -39,7 +38,7 @@ INTERRUPTED = 130  # the exit code of a command that Ctrl-C has ended
 
 @app.callback()
 def _quiet() -> None:
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our one line says the same, and the remedy
+    logs.quiet_client()
 
 
 @app.command("list")

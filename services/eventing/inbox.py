@@ -29,13 +29,16 @@ async def claim_many(tx: Transaction, group: str, events: list[Event]) -> set[st
 
 def day(event: Event) -> date:
     """Return the event's own day in UTC: of its UUIDv7, else of its time."""
+    return (born(event.id) or event.time.astimezone(UTC)).date()
+
+
+def born(event_id: str) -> datetime | None:
+    """Return when an id of version 7 was made, None for any other (RFC 9562, section 5.7)."""
     try:
-        parsed = uuid.UUID(event.id)
+        parsed = uuid.UUID(event_id)
     except ValueError:
-        return event.time.astimezone(UTC).date()
-    if parsed.version != 7:
-        return event.time.astimezone(UTC).date()
-    return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC).date()
+        return None
+    return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC) if parsed.version == 7 else None
 
 
 async def maintain(database: Database, retention_days: int) -> None:

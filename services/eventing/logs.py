@@ -44,6 +44,11 @@ def configure() -> None:
     structlog.contextvars.bind_contextvars(service=settings().service)
 
 
+def quiet_client() -> None:
+    """Let Kafka's client say nothing to who types a command: our one line says the same, and the remedy."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
 def _renderer() -> Any:
     as_text = settings().log_format == "text" or (settings().log_format == "auto" and sys.stdout.isatty())
     return structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer()

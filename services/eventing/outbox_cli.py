@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import logging
+import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from eventing import logs, schema
 from eventing import repair as repairs
-from eventing import schema
 from eventing.database import Database
 from eventing.errors import EventingError, Misconfigured
 from eventing.letter_text import visible
@@ -36,7 +36,7 @@ STILL_BLOCKED = 1  # the exit code of a repair that left a key blocked
 
 @app.callback()
 def _quiet() -> None:
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our one line says the same, and the remedy
+    logs.quiet_client()
 
 
 @app.command()
@@ -144,11 +144,17 @@ async def _repair(wanted: Wanted, why: str) -> list[repairs.Repaired]:
 
 async def _skip(event_id: str, why: str) -> tuple[asyncpg.Record, bool]:
     async def work(database: Database) -> tuple[asyncpg.Record, bool]:
-        for row in await repairs.blocked(database, Wanted()):
-            if str(row["id"]) == event_id:
-                key: Key = row["aggregatetype"], row["aggregateid"]
-                return row, await repairs.skip(database, key, event_id, why)
+        for row in await repairs.blocked(database, Wanted(event_id=_uuid(event_id)), 1):
+            key: Key = row["aggregatetype"], row["aggregateid"]
+            return row, await repairs.skip(database, key, event_id, why)
         raise EventingError(f"no blocked key has {event_id} in front; `eventing outbox list` names those that are")
 
     found: tuple[asyncpg.Record, bool] = await _with_database(work)
     return found
+
+
+def _uuid(event_id: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(event_id)
+    except ValueError:
+        raise EventingError(f"{visible(event_id)} is no event id; `eventing outbox list` names them") from None

@@ -6,6 +6,7 @@ moves rows of the key holds the same lock, so none is left behind. Nothing is pu
 
 import getpass
 import socket
+import uuid
 from dataclasses import dataclass
 
 import asyncpg
@@ -32,6 +33,7 @@ class Wanted:
     aggregate: str | None = None
     key: str | None = None
     topic: str | None = None
+    event_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Repaired:
 
 async def blocked(database: Database, wanted: Wanted, limit: int | None = None) -> list[asyncpg.Record]:
     """Return blocked keys, those blocked first in front."""
-    return await database.fetch(_SQL["keys"], wanted.aggregate, wanted.key, wanted.topic, limit)
+    return await database.fetch(_SQL["keys"], wanted.aggregate, wanted.key, wanted.topic, limit, wanted.event_id)
 
 
 async def repair(database: Database, producer: Producer, key: Key, why: str) -> Repaired:

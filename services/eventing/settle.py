@@ -122,11 +122,6 @@ class Settlement:
         `delay` is what `write` returned: seconds to wait before the record may be written.
         """
         shut = self.shut
-        if outcome.kind is Kind.PROCESSED and not shut:  # nearly every record: nothing else is to be looked at
-            self._meters.ended(entry.record.topic, event, outcome, wall())
-            self.breaker.passed(entry)
-            self._lanes.finish(entry)
-            return True
         if outcome.final:
             finished = self._finish(entry, event, outcome)
         elif outcome.leaves and delay is None:

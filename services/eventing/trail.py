@@ -5,8 +5,8 @@ Rows of the outbox are deleted once they are sent, so the topics are read, from 
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,12 +18,14 @@ from eventing import headers
 from eventing.database import Database
 from eventing.errors import Unavailable
 from eventing.event import RETRY, Record
+from eventing.inbox import born
 from eventing.letter import DeadLetter
 from eventing.settings import Settings
 from eventing.sql import load
 
 SLACK = timedelta(seconds=60)  # by which the clocks of a producer and of the broker may differ
 SCAN_WITHIN = 120.0  # seconds for all topics together
+CLOSE_WITHIN = 5.0  # seconds for a client to close
 
 _SQL = load("eventing", "trail")
 
@@ -79,15 +81,6 @@ def trace_of(traceparent: str | None) -> str:
     return parts[1] if len(parts) >= 4 else ""
 
 
-def born(event_id: str) -> datetime | None:
-    """Return when an id of version 7 was made, None for any other."""
-    try:
-        parsed = uuid.UUID(event_id)
-    except ValueError:
-        return None
-    return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC) if parsed.version == 7 else None
-
-
 async def stored(database: Database, event_id: str) -> tuple[list[Waiting], list[str]]:
     """Return the event's rows in the outbox, and the groups that have handled it in this database."""
     made = born(event_id)
@@ -113,8 +106,9 @@ async def stops(settings: Settings, event_id: str, topics: Iterable[str] = ()) -
     made = born(event_id)
     since = 0 if made is None else int((made - SLACK).timestamp() * 1000)
     async with _consumer(settings) as consumer:
-        names = set(topics) or {name for name in await consumer.topics() if not name.startswith("__")}
-        places = [TopicPartition(name, number) for name in names for number in await _partitions(consumer, name)]
+        cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001  # the public calls know subscribed topics only
+        names = set(topics) or {name for name in cluster.topics() if not name.startswith("__")}
+        places = [TopicPartition(name, n) for name in names for n in cluster.partitions_for_topic(name) or ()]
         starts = await _starts(consumer, places, since)
         found = [stop async for stop in _matching(consumer, starts, event_id)]
     return sorted(found, key=lambda stop: stop.at)
@@ -133,12 +127,7 @@ async def _consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
         reason = error or f"not read within {SCAN_WITHIN:g} s; name the topics with --topic"
         raise Unavailable(f"Kafka at {settings.kafka_bootstrap}: {reason}") from error
     finally:
-        await consumer.stop()
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001  # the public call knows subscribed topics only
-    return set(cluster.partitions_for_topic(topic) or ())
+        await _closed(consumer.stop)
 
 
 async def _starts(
@@ -193,6 +182,12 @@ async def readers(settings: Settings, record: Record) -> list[Reader]:
     except (KafkaError, OSError, TimeoutError) as error:
         raise Unavailable(f"Kafka at {settings.kafka_bootstrap} does not tell its groups: {error}") from error
     finally:
-        await admin.close()
+        await _closed(admin.close)
     committed = {group: offsets[place].offset for group, offsets in found.items() if place in offsets}
     return [Reader(group, max(0, record.offset + 1 - offset)) for group, offset in committed.items() if offset >= 0]
+
+
+async def _closed(close: Callable[[], Awaitable[None]]) -> None:
+    """Close a client; without a broker it may hang, and nothing is lost by leaving it."""
+    with suppress(TimeoutError, KafkaError, OSError):
+        await asyncio.wait_for(close(), CLOSE_WITHIN)

@@ -4,7 +4,6 @@
 """
 
 import json
-import random
 from collections import Counter
 
 import pytest
@@ -60,20 +59,6 @@ def summary(run, seed):
     faults = Counter(fault.what if fault.who != "broker" else f"broker {fault.what}" for fault in run.audit.faults)
     events = sum(map(len, run.records.values()))
     return f"chaos seed {seed}: {events} events, {dict(faults)}, {len(run.repeated)} repetitions"
-
-
-@pytest.fixture(scope="module")
-def say(request):
-    """Say something to who runs the tests, whatever comes of them."""
-    return request.config.pluginmanager.get_plugin("terminalreporter").write_line
-
-
-@pytest.fixture(scope="module")
-def seed(request, say):
-    chosen = request.config.getoption("--chaos-seed")
-    chosen = random.randrange(1 << 32) if chosen is None else chosen
-    say(f"chaos: repeat with --chaos-seed {chosen}")
-    return chosen
 
 
 @pytest.fixture(scope="module")

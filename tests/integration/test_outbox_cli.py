@@ -130,7 +130,7 @@ async def test_a_skipped_event_is_kept_in_the_audit_and_the_next_ones_flow(missi
     [
         (("repair", "--why", "x"), "say --all"),
         (("repair", "--all"), "--why"),
-        (("skip", "nonsense", "--why", "x"), "no blocked key has nonsense"),
+        (("skip", "nonsense", "--why", "x"), "nonsense is no event id"),
     ],
 )
 async def test_a_command_that_would_do_too_much_or_nothing_is_refused(run, arguments, told):

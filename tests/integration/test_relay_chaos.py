@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import random
 import time
 from collections import Counter
 from itertools import cycle, product
@@ -75,20 +74,6 @@ class Storm:
         self.done[f"{type(part).__name__} {how}"] += 1
         await (part.stop() if how == "stop" else part.kill())
         await part.resume()
-
-
-@pytest.fixture(scope="module")
-def say(request):
-    """Say something to who runs the tests, whatever comes of them."""
-    return request.config.pluginmanager.get_plugin("terminalreporter").write_line
-
-
-@pytest.fixture(scope="module")
-def seed(request, say):
-    chosen = request.config.getoption("--chaos-seed")
-    chosen = random.randrange(1 << 32) if chosen is None else chosen
-    say(f"relay chaos: repeat with --chaos-seed {chosen}")
-    return chosen
 
 
 @pytest.fixture(scope="module")

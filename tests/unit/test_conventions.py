@@ -11,9 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import Counter, Gauge, Histogram
 
 from eventing import attributes, headers, logs, metrics, tracing
@@ -74,17 +71,6 @@ def test_no_metric_is_made_elsewhere_and_every_one_is_used():
 def test_no_label_is_unbounded():
     labels = {label for metric in REGISTRY["metrics"].values() for label in metric["labels"]}
     assert labels.isdisjoint({"key", "event_id", "partition", "offset", "pod", "user_id", "correlation_id"})
-
-
-@pytest.fixture
-def spans(monkeypatch):
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
-    monkeypatch.setattr(tracing, "_sampling", None)
-    monkeypatch.setattr(tracing, "exporting", lambda: True)
-    return exporter.get_finished_spans
 
 
 def story():

@@ -3,27 +3,11 @@
 import asyncio
 from datetime import UTC, datetime
 
-import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
 from eventing import headers, placement, tracing
 from eventing.event import Event
 from eventing.settings import Settings
 
 PARENT = "b7ad6b7169203331"
-
-
-@pytest.fixture
-def spans(monkeypatch):
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
-    monkeypatch.setattr(tracing, "_sampling", None)
-    monkeypatch.setattr(tracing, "exporting", lambda: True)
-    return exporter.get_finished_spans
 
 
 def event(number):

@@ -1,5 +1,5 @@
 -- keys --
--- Blocked keys with their first row and how many wait, oldest first; narrowed by aggregate type, key and topic.
+-- Blocked keys with their first row and how many wait, oldest first; narrowed by aggregate type, key, topic and event.
 SELECT k.aggregatetype, k.aggregateid, k.reason, k.since, coalesce(w.waiting, 0) AS waiting, f.id, f.type, f.topic,
     f.aggregateversion, octet_length(f.payload) AS bytes
 FROM eventing.outbox_blocked_key AS k
@@ -12,7 +12,7 @@ LEFT JOIN LATERAL (
     WHERE b.aggregatetype = k.aggregatetype AND b.aggregateid = k.aggregateid ORDER BY b.seq LIMIT 1
 ) AS f ON true
 WHERE ($1::text IS NULL OR k.aggregatetype = $1) AND ($2::text IS NULL OR k.aggregateid = $2)
-  AND ($3::text IS NULL OR f.topic = $3)
+  AND ($3::text IS NULL OR f.topic = $3) AND ($5::uuid IS NULL OR f.id = $5)
 ORDER BY k.since, k.aggregatetype, k.aggregateid LIMIT $4
 
 -- rows --
