@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from eventing import headers, trail
+from eventing import headers, logs, trail
 from eventing.database import Database
 from eventing.dead_letter_queue import DeadLetterQueue
 from eventing.errors import EventingError
@@ -61,6 +61,7 @@ def _known(event_id: str, found: Trail) -> None:
 
 
 async def _follow(event_id: str, topics: list[str]) -> Trail:
+    logs.quiet_client()
     async with AsyncExitStack() as stack:
         waiting, handled = list[trail.Waiting](), list[str]()
         if settings().database_url:
